@@ -1,0 +1,61 @@
+# One command each; .ci/run calls the same ones. `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+RUN    := $(VENV)/.installed-runtime
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format types docs docs-check lock bench-quick bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
+
+$(RUN): requirements/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("mtls-sidecar needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/run.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMP): $(RUN) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+install: $(RUN) ## the virtual environment in .venv, from the hash-locked requirements
+
+demo: $(RUN) ## the whole story end to end, in under 30 s
+	$(BIN)/mtls-sidecar demo
+
+test: $(STAMP) ## every test that this machine can run; what it cannot run is skipped with a reason
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -ra
+
+lint: $(STAMP) ## ruff, format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP) ## ruff, rewriting
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+docs: $(STAMP) ## rewrite the generated pages and the JSON Schema from the code
+	$(BIN)/python docs/generate.py
+
+docs-check: $(STAMP) ## fail where a generated page differs from the code
+	$(BIN)/python docs/generate.py --check
+
+lock: $(STAMP) ## resolve requirements/*.in again, with hashes and without host names
+	$(BIN)/python requirements/lock.py
+
+bench-quick: $(STAMP) ## the short benchmark against both yardsticks
+	$(BIN)/python -m bench quick
+
+bench: $(STAMP) ## the full benchmark against both yardsticks
+	$(BIN)/python -m bench full
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,236 @@
+"""
+The typed configuration: what every other room reads. Values only; how YAML becomes them is core/configfile.py's.
+
+Everything is frozen, so a configuration is published by one assignment and compared with `==`. Defaults are the
+contract's; an absent key never means "allow". Durations are seconds, and zero turns a deadline, a rate or a cap off.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from proxy.core.spiffe import IdPattern
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """HOST:PORT. host: a name or an IP literal without brackets; port: 0 to 65535 (0: the kernel chooses)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """unix:/path of a stream socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdAddress:
+    """systemd:NAME, a listening socket inherited by socket activation (LISTEN_FDNAMES)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+ListenAddress = TcpAddress | UnixAddress | SystemdAddress
+UpstreamAddress = TcpAddress | UnixAddress
+
+
+class Mode(StrEnum):
+    """What an inbound listener takes (Istio's PeerAuthentication modes)."""
+
+    STRICT = "STRICT"
+    PERMISSIVE = "PERMISSIVE"
+    DISABLE = "DISABLE"
+
+
+class AppTls(StrEnum):
+    """PERMISSIVE: what becomes of TLS that is the app's own."""
+
+    REFUSE = "refuse"
+    PASSTHROUGH = "passthrough"
+
+
+class ProxyProtocol(StrEnum):
+    """The PROXY header that the app behind an inbound listener gets before the first byte."""
+
+    NONE = "none"
+    V2 = "v2"
+    V2_TLS = "v2-tls"
+
+
+class Engine(StrEnum):
+    """Which TLS implementation carries the data path."""
+
+    AUTO = "auto"
+    OPENSSL = "openssl"
+    BORINGSSL = "boringssl"
+
+
+class LogLevel(StrEnum):
+    """Least severity that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """json: one object a line; console: for people."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+CIPHER_SUITES = (
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+)  # the only TLS 1.2 suites that may be configured: forward secrecy and AEAD (RFC 5289, RFC 7905)
+
+GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384", "P-521", "SecP256r1MLKEM768", "SecP384r1MLKEM1024")
+DEFAULT_GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384")
+TLS_VERSIONS = ("1.2", "1.3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityConfig:
+    """Where our own SVID and the trust bundles lie on disk. bundles: trust domain name -> PEM path, never merged."""
+
+    cert: str
+    key: str
+    bundles: "Mapping[str, str]"
+    refresh_s: float = 5.0
+    wait_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundConfig:
+    """One inbound listener: mTLS (by mode) from the network, plaintext to the app."""
+
+    name: str
+    listen: ListenAddress
+    upstream: UpstreamAddress
+    mode: Mode = Mode.STRICT
+    allow: "tuple[IdPattern, ...]" = ()
+    deny: "tuple[IdPattern, ...]" = ()
+    app_tls: AppTls = AppTls.REFUSE
+    app_tls_server_names: tuple[str, ...] = ()
+    server_first: bool = False
+    server_first_hold_s: float = 0.3
+    detection_timeout_s: float = 3.0
+    alpn: tuple[str, ...] = ()
+    proxy_protocol: ProxyProtocol = ProxyProtocol.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundConfig:
+    """One outbound listener: plaintext from the app, mTLS to the upstream. sni None: the upstream's host name."""
+
+    name: str
+    listen: ListenAddress
+    upstream: UpstreamAddress
+    server_ids: "tuple[IdPattern, ...]"
+    sni: str | None = None
+    resume: bool = True
+    alpn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Protocol words, as the contract spells them (IANA suite names; "1.2" and "1.3")."""
+
+    min_version: str = "1.2"
+    max_version: str = "1.3"
+    cipher_suites: tuple[str, ...] = CIPHER_SUITES
+    groups: tuple[str, ...] = DEFAULT_GROUPS
+    engine: Engine = Engine.AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Deadlines in seconds; 0 turns one off."""
+
+    handshake_s: float = 10.0
+    connect_s: float = 5.0
+    idle_s: float = 3600.0
+    half_close_s: float = 50.0
+    drain_delay_s: float = 0.0
+    drain_s: float = 30.0
+    max_lifetime_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Caps and rates; 0 turns one off."""
+
+    connections: int = 10000
+    handshakes: int = 256
+    handshakes_per_s: float = 0.0
+    handshakes_per_s_per_source: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """The operator's endpoint. allow_remote is what lets it listen beyond loopback or a unix socket."""
+
+    listen: TcpAddress | UnixAddress = TcpAddress("127.0.0.1", 15000)
+    allow_remote: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthConfig:
+    """/live, /ready and /metrics alone, for kubelet and Prometheus."""
+
+    listen: TcpAddress | UnixAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """Where severity and form of the log are chosen; it goes to stderr."""
+
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat = LogFormat.JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One whole configuration file. workers 0 means `auto` (one per usable core)."""
+
+    identity: IdentityConfig
+    inbound: tuple[InboundConfig, ...] = ()
+    outbound: tuple[OutboundConfig, ...] = ()
+    tls: TlsConfig = TlsConfig()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    admin: AdminConfig | None = AdminConfig()
+    health: HealthConfig | None = None
+    log: LogConfig = LogConfig()
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFault:
+    """One fault of a configuration file. path: "inbound[0].allow[1]"; line: 1-based, None for what is absent."""
+
+    path: str
+    message: str
+    line: int | None = None

@@ -1,0 +1,24 @@
+"""
+Resolve the two requirement lists into hash locks, for every Python and platform at once, naming no host.
+
+run.txt is what the product is installed from; dev.txt repeats its pins exactly and adds the tools.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def lock(name: str, *constraints: str) -> None:
+    """Write NAME.txt from NAME.in. Raises CalledProcessError when the set has no solution."""
+    argv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+    argv += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
+    argv += ["--upgrade", f"{name}.in", "--output-file", f"{name}.txt", *constraints]
+    subprocess.run(argv, cwd=HERE, check=True)  # noqa: S603  our own argv
+
+
+if __name__ == "__main__":
+    lock("run")
+    lock("dev", "--constraint", "run.txt")

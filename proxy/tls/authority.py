@@ -12,24 +12,16 @@ come from SPIRE or cert-manager: there is no revocation here, no audit trail, no
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
 from proxy.core.reasons import Reason, Rejected
-
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+from proxy.core.spiffe import parse_authority_id, parse_trust_domain, parse_workload_id
+from proxy.tls.keys import KeyType, PrivateKey, generate_key, key_pem, public_key_bytes, signature_digest
+from proxy.tls.profiles import AnyExtension, ca_extensions, leaf_extensions
 
 # Clocks of one laptop and its containers differ by seconds; a leaf that is "not yet valid" right after it was issued
 # is the oldest trap of short-lived certificates.
@@ -37,43 +29,9 @@ NOT_BEFORE_SKEW_S = 60
 MAX_COMMON_NAME = 64  # RFC 5280 appendix A: ub-common-name
 
 
-class KeyType(StrEnum):
-    """The keys that can be minted, in the words of the command line."""
-
-    ECDSA_P256 = "ecdsa-p256"
-    ECDSA_P384 = "ecdsa-p384"
-    RSA_2048 = "rsa-2048"
-    RSA_3072 = "rsa-3072"
-    RSA_4096 = "rsa-4096"
-    ED25519 = "ed25519"
-
-
-def generate_key(key_type: str) -> PrivateKey:
-    """Generate a private key. key_type: a word of KeyType; anything else raises ValueError."""
-    match KeyType(key_type):
-        case KeyType.ECDSA_P256:
-            return ec.generate_private_key(ec.SECP256R1())
-        case KeyType.ECDSA_P384:
-            return ec.generate_private_key(ec.SECP384R1())
-        case KeyType.ED25519:
-            return ed25519.Ed25519PrivateKey.generate()
-        case rsa_type:
-            return rsa.generate_private_key(public_exponent=65537, key_size=int(rsa_type.removeprefix("rsa-")))
-
-
-def key_pem(key: PrivateKey) -> bytes:
-    """Encode a private key as unencrypted PKCS#8 PEM; whoever writes it to disk owes it mode 0600."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
 def chain_pem(certificates: Iterable[x509.Certificate]) -> bytes:
     """Concatenate certificates as PEM, in the order given."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
-
-
-def public_key_bytes(key: CertificatePublicKeyTypes) -> bytes:
-    """The SubjectPublicKeyInfo in DER: two keys are the same exactly when these bytes are."""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +87,10 @@ class Authority:
         lifetime_s:  from `now`; notBefore lies NOT_BEFORE_SKEW_S earlier
         path_length: how many intermediates may follow; None: any number
         key:         an existing key instead of a new one of key_type
+        Raises:      Rejected(SPIFFE_ID_MALFORMED) when trust_domain is not the bare name of one
         Source:      X509-SVID 3.2 (a CA's ID has no path), 4.1 and 4.3
         """
+        parse_trust_domain(trust_domain)
         key = key or generate_key(key_type)
         name = _ca_name(trust_domain, "root", key)
         not_before, not_after = _validity(now, lifetime_s, NOT_BEFORE_SKEW_S)
@@ -139,6 +99,7 @@ class Authority:
             public_key=key.public_key(),
             issuer=name,
             issuer_key=key,
+            issuer_key_id=x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()),
             not_before=not_before,
             not_after=not_after,
             extensions=ca_extensions(trust_domain, path_length=path_length),
@@ -226,22 +187,24 @@ class Authority:
         Issue a leaf for a workload of this trust domain; it never outlives the CA.
 
         spiffe_id: of a workload, "spiffe://" + this trust domain + "/" + path
-        Raises:    Rejected(WRONG_TRUST_DOMAIN) for an ID of another domain, (CERTIFICATE_EXPIRED) when the CA is
+        Raises:    Rejected(SPIFFE_ID_MALFORMED), (WRONG_TRUST_DOMAIN) for an ID of another domain,
+                   (CERTIFICATE_EXPIRED) when the CA is, (CERTIFICATE_INVALID) for a name that X.509 cannot hold
         Source:    X509-SVID 2, 3.1, 4.1 to 4.4
         """
-        if not spiffe_id.startswith(f"spiffe://{self.trust_domain}/"):
+        if parse_workload_id(spiffe_id).trust_domain.name != self.trust_domain:
             raise Rejected(
                 Reason.WRONG_TRUST_DOMAIN,
                 f"this CA issues for spiffe://{self.trust_domain}/..., not for {spiffe_id}",
             )
         key = key or generate_key(key_type)
         not_before, not_after = self._validity_within(now, lifetime_s, not_before_skew_s)
+        try:
+            subject = _common_name(common_name)
+            extensions = leaf_extensions(spiffe_id, dns_names=dns_names, san_critical=common_name is None)
+        except ValueError as error:  # a DNS name beyond ASCII, a common name beyond 64 characters
+            raise Rejected(Reason.CERTIFICATE_INVALID, f"X.509 cannot hold this name: {error}") from None
         leaf = self.sign(
-            key.public_key(),
-            subject=_common_name(common_name),
-            not_before=not_before,
-            not_after=not_after,
-            extensions=leaf_extensions(spiffe_id, dns_names=dns_names, san_critical=common_name is None),
+            key.public_key(), subject=subject, not_before=not_before, not_after=not_after, extensions=extensions
         )
         return Svid(spiffe_id, (leaf, *self.chain[:-1]), key)
 
@@ -252,7 +215,7 @@ class Authority:
         subject: x509.Name,
         not_before: datetime,
         not_after: datetime,
-        extensions: Iterable[x509.Extension[x509.ExtensionType]],
+        extensions: Iterable[AnyExtension],
     ) -> x509.Certificate:
         """Sign whatever is given, unchecked; the serial number and both key identifiers are added."""
         return _sign(
@@ -260,6 +223,7 @@ class Authority:
             public_key=public_key,
             issuer=self.certificate.subject,
             issuer_key=self.key,
+            issuer_key_id=_issuer_key_id(self.certificate, self.key),
             not_before=not_before,
             not_after=not_after,
             extensions=extensions,
@@ -276,62 +240,16 @@ class Authority:
         return not_before, min(not_after, lapses)
 
 
-def ca_extensions(trust_domain: str, *, path_length: int | None) -> list[x509.Extension[x509.ExtensionType]]:
-    """The extensions of a signing certificate, key identifiers aside. Source: X509-SVID 3.2, 4.1, 4.3."""
-    return [
-        _extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True),
-        _extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True),
-        _extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")]), critical=False
-        ),
-    ]
-
-
-def leaf_extensions(
-    spiffe_id: str, *, dns_names: Sequence[str] = (), san_critical: bool = True
-) -> list[x509.Extension[x509.ExtensionType]]:
-    """The extensions of a leaf, key identifiers aside. san_critical: a must when the subject is empty (RFC 5280)."""
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(spiffe_id)]
-    names += [x509.DNSName(name) for name in dns_names]
-    return [
-        _extension(x509.BasicConstraints(ca=False, path_length=None), critical=True),
-        _extension(_key_usage(digital_signature=True), critical=True),
-        _extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        ),
-        _extension(x509.SubjectAlternativeName(names), critical=san_critical),
-    ]
-
-
-def _extension(value: x509.ExtensionType, *, critical: bool) -> x509.Extension[x509.ExtensionType]:
-    return x509.Extension(value.oid, critical, value)
-
-
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _sign(
     *,
     subject: x509.Name,
     public_key: CertificatePublicKeyTypes,
     issuer: x509.Name,
     issuer_key: PrivateKey,
+    issuer_key_id: x509.AuthorityKeyIdentifier,
     not_before: datetime,
     not_after: datetime,
-    extensions: Iterable[x509.Extension[x509.ExtensionType]],
+    extensions: Iterable[AnyExtension],
 ) -> x509.Certificate:
     builder = (
         x509.CertificateBuilder()
@@ -342,24 +260,11 @@ def _sign(
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(
-            # From the key and not from the issuer's certificate: both are SHA-1 of the key bits for every CA of ours,
-            # and the root has no certificate yet while it signs itself.
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
-            critical=False,
-        )
+        .add_extension(issuer_key_id, critical=False)
     )
     for extension in extensions:
         builder = builder.add_extension(extension.value, critical=extension.critical)
-    return builder.sign(issuer_key, _digest(issuer_key))
-
-
-def _digest(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return None  # Ed25519 hashes by itself; cryptography refuses a digest here
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size == 384:
-        return hashes.SHA384()
-    return hashes.SHA256()
+    return builder.sign(issuer_key, signature_digest(issuer_key))
 
 
 def _validity(now: datetime, lifetime_s: float, skew_s: float) -> tuple[datetime, datetime]:
@@ -381,6 +286,16 @@ def _common_name(text: str | None) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text is not None else [])
 
 
+def _issuer_key_id(issuer: x509.Certificate, key: PrivateKey) -> x509.AuthorityKeyIdentifier:
+    # Copied from the issuer and not computed: a CA made by another program may derive its identifier in another way,
+    # and verifiers look for the issuer by these bytes.
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
 def _ca_trust_domain(certificate: x509.Certificate) -> str:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -390,8 +305,8 @@ def _ca_trust_domain(certificate: x509.Certificate) -> str:
             Reason.CERTIFICATE_INVALID, "not the CA of a trust domain: it lacks basic constraints or a URI SAN"
         ) from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if not constraints.ca or len(uris) != 1 or not uris[0].startswith("spiffe://"):
+    if not constraints.ca or len(uris) != 1:
         raise Rejected(
-            Reason.CERTIFICATE_INVALID, "not the CA of a trust domain: it needs CA=true and one spiffe:// URI SAN"
+            Reason.CERTIFICATE_INVALID, "not the CA of a trust domain: it needs CA=true and exactly one URI SAN"
         )
-    return uris[0].removeprefix("spiffe://").partition("/")[0]
+    return parse_authority_id(uris[0]).name

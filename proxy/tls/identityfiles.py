@@ -9,8 +9,9 @@ Two ways to publish a set of files, both known to every reader of Kubernetes vol
 - SWAP: the set goes into a new hidden folder, then one rename of the symlink `..data` switches all of it. The names
   that people use are symlinks through `..data`. Right for a folder that a running sidecar watches.
 
-A key has its mode from the moment it exists: a chmod afterwards would leave it readable for a moment, and whoever opened
-it then keeps reading. Everything is flushed before it gets its name, so that a power cut leaves the old set or the new.
+A key has its mode from the moment it exists: a chmod afterwards would leave it readable for a moment, and whoever
+opened it then keeps reading. Everything is flushed before it gets its name, so that a power cut leaves the old set or
+the new.
 """
 
 import contextlib
@@ -124,6 +125,9 @@ def _swap(folder: Path, files: Mapping[str, Content]) -> None:
         through = f"{_DATA}/{name}"
         if _target(folder / name) != through:
             _point(folder / name, through, aside=folder / f".{name}.{secrets.token_hex(8)}")
+    for entry in folder.iterdir():
+        if _target(entry) == f"{_DATA}/{entry.name}" and entry.name not in files:
+            entry.unlink()  # a name that left the set, such as the bundle of a domain that is no longer trusted
     _flush_folder(folder)
     # The set before stays until the next swap: a reader that had resolved `..data` just before the rename is still on
     # its way into that folder, and would find nothing.

@@ -5,6 +5,7 @@ Certificates for tests, one line each: proper ones through the product's own aut
 each slot and process, because they take long; a test that needs two different RSA keys names two slots.
 """
 
+import inspect
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -128,17 +129,7 @@ def with_extended_key_usage(issuer: Authority, *usages: ObjectIdentifier) -> Svi
 
 def with_key_usage(issuer: Authority, *usages: str, critical: bool = True) -> Svid:
     """A leaf with exactly these key usages, by the names of x509.KeyUsage, e.g. "key_cert_sign"."""
-    every = [
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    ]
+    every = [name.lstrip("_") for name in inspect.signature(x509.KeyUsage).parameters]
     return forge(issuer, replace=[(x509.KeyUsage(**{name: name in usages for name in every}), critical)])
 
 

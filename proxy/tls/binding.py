@@ -1,0 +1,223 @@
+"""
+OpenSSL itself, as the `cryptography` wheel carries it: the one file that touches what pyOpenSSL does not publish.
+
+pyOpenSSL is pyca's own face of that binding, and contexts are built with it. The data path goes one step lower, for
+three reasons that were measured or that cannot be had otherwise:
+
+* `SSL_read` and `SSL_write` into one shared buffer cost two Python calls; pyOpenSSL's `recv_into` copies twice.
+* A verify callback that chooses the alert has to set the error of the store context first; pyOpenSSL's cannot.
+* Groups, group names, and X.509 path validation with the chain that was found have no public method.
+
+Everything here is a thin, typed word for one call of OpenSSL. Names follow OpenSSL's, so its manual pages apply.
+`lib` and `ffi` do not leave the `tls` package.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL, crypto
+
+lib: Any = SSL._lib  # type: ignore[attr-defined]
+ffi: Any = SSL._ffi  # type: ignore[attr-defined]
+
+# SSL_get_error
+ERROR_SSL = 1
+ERROR_WANT_READ = 2
+ERROR_WANT_WRITE = 3
+ERROR_SYSCALL = 5
+ERROR_ZERO_RETURN = 6
+
+VERIFY_PEER_AND_REQUIRE = 0x01 | 0x02  # SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+MODE_RELEASE_BUFFERS = 0x10  # an idle connection keeps no 16 KiB buffers: 33 KiB instead of 57
+OP_NO_COMPRESSION = 1 << 17
+OP_NO_RENEGOTIATION = 1 << 30
+OP_CIPHER_SERVER_PREFERENCE = 1 << 22
+OP_NO_TICKET = 1 << 14
+X509_FLAG_PARTIAL_CHAIN = 0x80000  # every certificate of a bundle is an anchor, self-signed or not
+X509_FLAG_NO_CHECK_TIME = 0x200000  # time is judged by core/svid with a clock that is an argument
+
+PURPOSE_CLIENT: int = lib.X509_PURPOSE_SSL_CLIENT  # the peer is to act as a TLS client
+PURPOSE_SERVER: int = lib.X509_PURPOSE_SSL_SERVER
+
+SHUTDOWN_SENT = 1
+SHUTDOWN_RECEIVED = 2
+
+_STORE_CTX_SSL_INDEX: int = lib.SSL_get_ex_data_X509_STORE_CTX_idx()
+
+SSL_read: Callable[[Any, Any, int], int] = lib.SSL_read
+SSL_write: Callable[[Any, Any, int], int] = lib.SSL_write
+SSL_get_error: Callable[[Any, int], int] = lib.SSL_get_error
+SSL_do_handshake: Callable[[Any], int] = lib.SSL_do_handshake
+ERR_clear_error: Callable[[], None] = lib.ERR_clear_error
+
+
+def openssl_version() -> str:
+    """The version text of the OpenSSL on the data path, e.g. "OpenSSL 4.0.3 29 Sep 2026"."""
+    return SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode("ascii")
+
+
+def first_error() -> tuple[int, str]:
+    """Take the oldest error of OpenSSL's queue and empty it. Returns: (reason code, its text), (0, "") when empty."""
+    code = lib.ERR_get_error()
+    if not code:
+        return 0, ""
+    text = lib.ERR_reason_error_string(code)
+    lib.ERR_clear_error()
+    words = ffi.string(text).decode("ascii", "replace") if text != ffi.NULL else f"error {code:#x}"
+    return lib.ERR_GET_REASON(code), words
+
+
+def set_groups(context: SSL.Context, names: str) -> bool:
+    """Set the key-exchange groups of a context, "X25519:P-256"; False when OpenSSL does not know one of them."""
+    ok = bool(lib.SSL_CTX_set1_curves_list(context._context, names.encode("ascii")) == 1)  # type: ignore[attr-defined]
+    lib.ERR_clear_error()
+    return ok
+
+
+def set_verify(context: SSL.Context, callback: Any) -> None:
+    """Require a certificate of the peer, and let `callback` (of `verify_callback`) judge it."""
+    lib.SSL_CTX_set_verify(context._context, VERIFY_PEER_AND_REQUIRE, callback)  # type: ignore[attr-defined]
+
+
+def verify_callback(judge: Callable[[Any], int | None]) -> Any:
+    """
+    Wrap `judge` as OpenSSL's verify callback. The result must be kept alive as long as any SSL of that context.
+
+    judge: takes the X509_STORE_CTX; returns None to let the peer in, or the X509_V_ERR whose alert is to be sent. It
+    is called once per certificate and error, in an order that depends on what the peer sent, so it has to give the
+    same answer each time. An exception in it is a refusal (cffi's error value).
+    """
+
+    @ffi.callback("int(int, X509_STORE_CTX *)", error=0)  # type: ignore[untyped-decorator]
+    def verify(_preverified: int, store_context: Any) -> int:
+        error = judge(store_context)
+        lib.X509_STORE_CTX_set_error(store_context, 0 if error is None else error)
+        return 1 if error is None else 0
+
+    return verify
+
+
+def new_ssl(context: SSL.Context, descriptor: int) -> Any:
+    """A new SSL on a socket's descriptor; freed by `free_ssl`, or by the garbage collector at the latest."""
+    ssl = lib.SSL_new(context._context)  # type: ignore[attr-defined]
+    if ssl == ffi.NULL or lib.SSL_set_fd(ssl, descriptor) != 1:
+        raise MemoryError("OpenSSL could not make a connection object")
+    return ffi.gc(ssl, lib.SSL_free)
+
+
+def new_memory_ssl(context: SSL.Context) -> tuple[Any, Any, Any]:
+    """A new SSL between two memory BIOs. Returns: (ssl, BIO it reads from, BIO it writes to), owned by the ssl."""
+    ssl = lib.SSL_new(context._context)  # type: ignore[attr-defined]
+    incoming, outgoing = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
+    lib.SSL_set_bio(ssl, incoming, outgoing)
+    return ffi.gc(ssl, lib.SSL_free), incoming, outgoing
+
+
+def free_ssl(ssl: Any) -> None:
+    """Free an SSL now rather than at the next collection."""
+    ffi.release(ssl)
+
+
+def text_of(pointer: Any) -> str | None:
+    """A C string as text; None for NULL."""
+    return None if pointer == ffi.NULL else ffi.string(pointer).decode("ascii", "replace")
+
+
+def alpn_of(ssl: Any) -> str | None:
+    """The application protocol that was selected; None when none was."""
+    data, length = ffi.new("unsigned char **"), ffi.new("unsigned int *")
+    lib.SSL_get0_alpn_selected(ssl, data, length)
+    return ffi.buffer(data[0], length[0])[:].decode("ascii", "replace") if length[0] else None
+
+
+def certificates_of(stack: Any) -> list[Any]:
+    """The members of a STACK_OF(X509) that we own, each to be freed; the stack itself is freed."""
+    if stack == ffi.NULL:
+        return []
+    members = [ffi.gc(lib.sk_X509_value(stack, i), lib.X509_free) for i in range(lib.sk_X509_num(stack))]
+    lib.sk_X509_free(stack)
+    return members
+
+
+def digest_of(certificate: Any) -> bytes:
+    """SHA-256 over the DER of an X509: 32 bytes."""
+    buffer, length = ffi.new("unsigned char[32]"), ffi.new("unsigned int *", 32)
+    if lib.X509_digest(certificate, lib.EVP_get_digestbyname(b"sha256"), buffer, length) != 1:
+        raise MemoryError("OpenSSL could not hash a certificate")
+    return bytes(ffi.buffer(buffer, 32))
+
+
+def der_of(certificate: Any) -> bytes:
+    """The DER of an X509."""
+    bio = ffi.gc(lib.BIO_new(lib.BIO_s_mem()), lib.BIO_free)
+    if lib.i2d_X509_bio(bio, certificate) != 1:
+        raise MemoryError("OpenSSL could not encode a certificate")
+    data = ffi.new("char **")
+    length = lib.BIO_get_mem_data(bio, data)
+    return bytes(ffi.buffer(data[0], length))
+
+
+def presented_chain(store_context: Any) -> list[Any]:
+    """Leaf first: the certificates that the peer sent and that lead on from its leaf, as OpenSSL strung them."""
+    return certificates_of(lib.X509_STORE_CTX_get1_chain(store_context))
+
+
+def peer_certificate(ssl: Any) -> Any | None:
+    """The peer's leaf (also on a resumed connection, from its session); None when it sent none."""
+    certificate = lib.SSL_get_peer_certificate(ssl)
+    return None if certificate == ffi.NULL else ffi.gc(certificate, lib.X509_free)
+
+
+def verify_path(store: Any, chain: list[Any]) -> tuple[list[Any], int, int]:
+    """
+    RFC 5280 path validation of chain[0] to an anchor in `store` (an X509_STORE), the rest of `chain` untrusted.
+
+    Returns: (the path found, leaf first; X509_V_ERR, 0 for good; the depth at which it failed). Time is not looked at
+    when the store carries X509_FLAG_NO_CHECK_TIME.
+    """
+    untrusted = ffi.gc(lib.sk_X509_new_null(), lib.sk_X509_free)
+    for certificate in chain[1:]:
+        lib.sk_X509_push(untrusted, certificate)
+    context = ffi.gc(lib.X509_STORE_CTX_new(), lib.X509_STORE_CTX_free)
+    if lib.X509_STORE_CTX_init(context, store, chain[0], untrusted) != 1:
+        raise MemoryError("OpenSSL could not start a path validation")
+    if lib.X509_verify_cert(context) == 1:
+        return certificates_of(lib.X509_STORE_CTX_get1_chain(context)), 0, 0
+    error = lib.X509_STORE_CTX_get_error(context)
+    depth = lib.X509_STORE_CTX_get_error_depth(context)
+    lib.ERR_clear_error()
+    return [], error or 1, depth
+
+
+def path_error_text(error: int) -> str:
+    """OpenSSL's words for an X509_V_ERR."""
+    return text_of(lib.X509_verify_cert_error_string(error)) or f"error {error}"
+
+
+def session_of(ssl: Any) -> Any | None:
+    """The session to resume later, owned by the caller; None when there is none yet."""
+    session = lib.SSL_get1_session(ssl)
+    return None if session == ffi.NULL else ffi.gc(session, lib.SSL_SESSION_free)
+
+
+def x509_of(der: bytes) -> Any:
+    """An X509 from its DER, owned by the caller. Raises ValueError when OpenSSL cannot read it."""
+    try:
+        certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+    except crypto.Error as error:
+        lib.ERR_clear_error()
+        raise ValueError("OpenSSL cannot read this certificate") from error
+    pointer = certificate._x509  # type: ignore[attr-defined]
+    lib.X509_up_ref(pointer)
+    return ffi.gc(pointer, lib.X509_free)
+
+
+def trust_store(ders: list[bytes], purpose: int) -> tuple[Any, Any]:
+    """A store of anchors for one purpose (PURPOSE_*). Returns: (X509_STORE for verify_path, its owner to keep)."""
+    store = crypto.X509Store()
+    for der in ders:
+        store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
+    store.set_flags(X509_FLAG_PARTIAL_CHAIN | X509_FLAG_NO_CHECK_TIME)
+    pointer = store._store  # type: ignore[attr-defined]
+    lib.X509_STORE_set_purpose(pointer, purpose)
+    return pointer, store

@@ -1,0 +1,220 @@
+"""
+Is this peer who it says? The one judgement of a chain, for clients, servers, our own files and live connections alike.
+
+A chain is good when all of this holds, looked at in this order so that the Reason names the first thing to mend:
+
+1. The leaf is an X509-SVID (core/svid.py): one URI SAN that is a SPIFFE ID, not a CA, the right usages.
+2. We have a bundle for the trust domain that the leaf names (else WRONG_TRUST_DOMAIN).
+3. The chain reaches that bundle, and no other (RFC 5280 path validation by OpenSSL; else UNKNOWN_AUTHORITY). Bundles are
+   never merged: each trust domain has an X509_STORE of its own, so the CA of domain B cannot vouch for a name in A.
+4. Every certificate on the path is strong enough, and valid at `now`, the anchor included.
+
+OpenSSL calls into here from its verify callback (contexts.py). The store of an SSL_CTX itself stays empty: what OpenSSL
+would conclude on its own is always "unknown", so a callback that were never called could let nobody in. Since our answer
+replaces OpenSSL's, whatever its own verification enforces (key sizes and digests of its security level among it) has to
+be enforced here as well: that is `_weakness`.
+
+Facts about a certificate depend on nothing but its bytes and are remembered under their SHA-256; verdicts are not.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from proxy.core.reasons import Reason, Rejected
+from proxy.core.spiffe import SpiffeId, TrustDomain
+from proxy.core.svid import LeafFacts, describe_validity, load_certificate, read_leaf
+from proxy.tls import binding
+
+MAX_CHAIN = 10  # certificates on a path; SPIFFE deployments use two or three
+MIN_RSA_BITS = 2048
+_WEAK_DIGESTS = frozenset({"md5", "sha1"})
+_REMEMBERED_CERTIFICATES = 4096  # about 3 KiB each; a sidecar sees a few dozen
+
+# X509_V_ERR_* whose meaning to an operator is "not issued by a CA of this bundle". A bad signature is among them: the
+# issuer was found by its name, and another CA that bears the same name is the usual cause.
+_UNREACHED = frozenset({2, 7, 18, 19, 20, 21, 27, 30, 31})
+_INVALID_PURPOSE = 26
+
+
+class Purpose(Enum):
+    """What the peer acts as."""
+
+    CLIENT = binding.PURPOSE_CLIENT
+    SERVER = binding.PURPOSE_SERVER
+
+
+class PeerIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A verified peer. Equal peers may share one value; it holds no verdict about policy.
+
+    svid:       facts of the leaf
+    valid_from: latest notBefore on the path, epoch seconds
+    lapses_at:  earliest notAfter on the path, epoch seconds
+    path:       the DER of each certificate on the path, leaf first, anchor last
+    """
+
+    svid: LeafFacts
+    valid_from: float
+    lapses_at: float
+    path: tuple[bytes, ...]
+
+    @property
+    def spiffe_id(self) -> SpiffeId:
+        """Who the peer is."""
+        return self.svid.spiffe_id
+
+    def check_time(self, now: float) -> None:
+        """Raises: Rejected(CERTIFICATE_EXPIRED | CERTIFICATE_NOT_YET_VALID) when the path is not valid at `now`."""
+        if self.valid_from <= now <= self.lapses_at:
+            return
+        for position, der in enumerate(self.path):
+            _check_time(load_certificate(der), position, now)
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    """What the bytes of one certificate say; `leaf` is what it would be as a leaf, or why it is none."""
+
+    der: bytes
+    not_before: float
+    not_after: float
+    weakness: str | None
+    leaf: LeafFacts | Rejected
+
+
+class Verifier:
+    """The anchors of one trust generation. Nothing in it changes after it was made but the memory of parsed bytes."""
+
+    def __init__(self, bundles: Mapping[TrustDomain, Sequence[x509.Certificate]]) -> None:
+        self._facts: dict[bytes, _Facts] = {}
+        self._stores: dict[tuple[TrustDomain, Purpose], tuple[Any, Any]] = {}
+        for trust_domain, anchors in bundles.items():
+            ders = [anchor.public_bytes(Encoding.DER) for anchor in anchors]
+            for purpose in Purpose:
+                self._stores[trust_domain, purpose] = binding.trust_store(ders, purpose.value)
+
+    def verify(self, chain: list[Any], purpose: Purpose, now: float) -> PeerIdentity:
+        """
+        Judge a presented chain of X509 (tls/binding.py), leaf first.
+
+        now:    our clock, epoch seconds
+        Raises: Rejected with the first of the reasons listed at the top of this file
+        """
+        if not chain:
+            raise Rejected(Reason.NO_CLIENT_CERTIFICATE, "the peer presented no certificate")
+        leaf = self._read(chain[0]).leaf
+        if isinstance(leaf, Rejected):
+            raise Rejected(leaf.reason, leaf.detail)
+        trust_domain = leaf.spiffe_id.trust_domain
+        store = self._stores.get((trust_domain, purpose))
+        if store is None:
+            known = ", ".join(sorted({domain.name for domain, _ in self._stores})) or "none"
+            raise Rejected(
+                Reason.WRONG_TRUST_DOMAIN,
+                f"{leaf.spiffe_id} is of the trust domain {trust_domain}, for which there is no bundle (there is: {known})",
+            )
+        path, error, depth = binding.verify_path(store[0], chain)
+        if error:
+            raise self._path_refusal(error, depth, leaf.spiffe_id)
+        return self._identify(leaf, [self._read(certificate) for certificate in path], now)
+
+    def verify_der(self, chain: Sequence[bytes], purpose: Purpose, now: float) -> PeerIdentity:
+        """Judge a chain given as DER, leaf first: our own files, and peers of live connections. Raises as `verify`."""
+        try:
+            return self.verify([binding.x509_of(der) for der in chain], purpose, now)
+        except ValueError as error:
+            raise Rejected(Reason.CERTIFICATE_INVALID, str(error)) from error
+
+    def _read(self, certificate: Any) -> _Facts:
+        digest = binding.digest_of(certificate)
+        facts = self._facts.get(digest)
+        if facts is None:
+            facts = _read_facts(binding.der_of(certificate))
+            if len(self._facts) >= _REMEMBERED_CERTIFICATES:
+                self._facts.pop(next(iter(self._facts)))
+            self._facts[digest] = facts
+        return facts
+
+    def _identify(self, leaf: LeafFacts, path: list[_Facts], now: float) -> PeerIdentity:
+        if len(path) > MAX_CHAIN:
+            raise Rejected(Reason.CERTIFICATE_INVALID, f"the chain has {len(path)} certificates, {MAX_CHAIN} at most")
+        for position, facts in enumerate(path):
+            if facts.weakness is not None:
+                raise Rejected(
+                    Reason.CERTIFICATE_INVALID, f"{_place(position)} of {leaf.spiffe_id} has {facts.weakness}"
+                )
+        peer = PeerIdentity(
+            svid=leaf,
+            valid_from=max(facts.not_before for facts in path),
+            lapses_at=min(facts.not_after for facts in path),
+            path=tuple(facts.der for facts in path),
+        )
+        peer.check_time(now)
+        return peer
+
+    def _path_refusal(self, error: int, depth: int, spiffe_id: SpiffeId) -> Rejected:
+        words = binding.path_error_text(error)
+        if error in _UNREACHED:
+            return Rejected(
+                Reason.UNKNOWN_AUTHORITY,
+                f"the chain of {spiffe_id} does not reach the bundle of {spiffe_id.trust_domain} ({words})",
+            )
+        if error == _INVALID_PURPOSE and depth == 0:
+            return Rejected(Reason.NOT_AN_SVID, f"the leaf of {spiffe_id} may not be used for this ({words})")
+        return Rejected(Reason.CERTIFICATE_INVALID, f"{_place(depth)} of {spiffe_id} breaks RFC 5280 ({words})")
+
+
+def _read_facts(der: bytes) -> _Facts:
+    certificate = load_certificate(der)
+    leaf: LeafFacts | Rejected
+    try:
+        leaf = read_leaf(certificate)
+    except Rejected as rejected:
+        leaf = rejected
+    return _Facts(
+        der,
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+        _weakness(certificate),
+        leaf,
+    )
+
+
+def _weakness(certificate: x509.Certificate) -> str | None:
+    """
+    Why a certificate is too weak to count on, None when it is not: what OpenSSL's security level 2 asks for.
+
+    A self-signed certificate's own signature proves nothing and is not looked at (only anchors can be such).
+    """
+    try:
+        key = certificate.public_key()
+        digest = certificate.signature_hash_algorithm
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return "a key or signature of an unknown kind"
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            return f"an RSA key of {key.key_size} bits, {MIN_RSA_BITS} at least"
+    elif not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return "a key of a kind that TLS does not sign with"
+    elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < 224:
+        return f"a key on the curve {key.curve.name}, which is too small"
+    if digest is not None and digest.name in _WEAK_DIGESTS and certificate.issuer != certificate.subject:
+        return f"a {digest.name.upper()} signature"
+    return None
+
+
+def _check_time(certificate: x509.Certificate, position: int, now: float) -> None:
+    if now < certificate.not_valid_before_utc.timestamp():
+        raise Rejected(Reason.CERTIFICATE_NOT_YET_VALID, f"{_place(position)}: {describe_validity(certificate, now)}")
+    if now > certificate.not_valid_after_utc.timestamp():
+        raise Rejected(Reason.CERTIFICATE_EXPIRED, f"{_place(position)}: {describe_validity(certificate, now)}")
+
+
+def _place(position: int) -> str:
+    return "the leaf" if position == 0 else f"the CA certificate {position} above the leaf"

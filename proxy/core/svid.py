@@ -51,6 +51,8 @@ class _Claims(NamedTuple):
 
     subject_is_empty: bool
     serial: int
+    not_before: float
+    not_after: float
     uris: list[str]
     san_is_critical: bool
     is_authority: bool
@@ -79,16 +81,7 @@ def judge_leaf(certificate: x509.Certificate) -> SpiffeId:
     Raises: Rejected(NOT_AN_SVID), Rejected(SPIFFE_ID_MALFORMED) for its URI, Rejected(CERTIFICATE_INVALID)
     Source: X509-SVID 2, 3.1, 4.1, 4.3, 4.4, 5.2; RFC 5280 4.1.2.2 (serial)
     """
-    claims = _read_claims(certificate)
-    spiffe_id = _only_id(claims.uris)
-    if claims.serial <= 0:
-        raise _invalid("its serial number is not positive")
-    if claims.subject_is_empty and not claims.san_is_critical:
-        raise _no_svid("its subject is empty, and then the subject alternative name must be critical")
-    if claims.is_authority:
-        raise _no_svid("it is a CA certificate (basic constraints cA), which may sign but not authenticate")
-    _judge_leaf_usage(claims)
-    return spiffe_id
+    return _judge_claims(_read_claims(certificate))
 
 
 def read_leaf(certificate: x509.Certificate) -> LeafFacts:
@@ -97,10 +90,12 @@ def read_leaf(certificate: x509.Certificate) -> LeafFacts:
 
     Raises: as judge_leaf
     """
-    spiffe_id = judge_leaf(certificate)
-    not_before, not_after = _read_period(certificate)
+    claims = _read_claims(certificate)
     return LeafFacts(
-        spiffe_id=spiffe_id, serial=f"{certificate.serial_number:x}", not_before=not_before, not_after=not_after
+        spiffe_id=_judge_claims(claims),
+        serial=f"{claims.serial:x}",
+        not_before=claims.not_before,
+        not_after=claims.not_after,
     )
 
 
@@ -149,8 +144,20 @@ def describe_validity(certificate: x509.Certificate, now: float) -> str:
     now:    seconds since the epoch
     Raises: Rejected(CERTIFICATE_INVALID)
     """
-    not_before, not_after = _read_period(certificate)
-    return describe_period(not_before, not_after, now)
+    claims = _read_claims(certificate)
+    return describe_period(claims.not_before, claims.not_after, now)
+
+
+def _judge_claims(claims: _Claims) -> SpiffeId:
+    spiffe_id = _only_id(claims.uris)
+    if claims.serial <= 0:
+        raise _invalid("its serial number is not positive")
+    if claims.subject_is_empty and not claims.san_is_critical:
+        raise _no_svid("its subject is empty, and then the subject alternative name must be critical")
+    if claims.is_authority:
+        raise _no_svid("it is a CA certificate (basic constraints cA), which may sign but not authenticate")
+    _judge_leaf_usage(claims)
+    return spiffe_id
 
 
 def _only_id(uris: list[str]) -> SpiffeId:
@@ -192,6 +199,8 @@ def _read_claims(certificate: x509.Certificate) -> _Claims:
         return _Claims(
             subject_is_empty=not certificate.subject.rdns,
             serial=certificate.serial_number,
+            not_before=certificate.not_valid_before_utc.timestamp(),
+            not_after=certificate.not_valid_after_utc.timestamp(),
             uris=san.value.get_values_for_type(x509.UniformResourceIdentifier) if san else [],
             san_is_critical=san is not None and san.critical,
             is_authority=constraints is not None and constraints.value.ca,
@@ -199,11 +208,6 @@ def _read_claims(certificate: x509.Certificate) -> _Claims:
             usage_is_critical=usage is not None and usage.critical,
             purposes=frozenset(purposes.value) if purposes else None,
         )
-
-
-def _read_period(certificate: x509.Certificate) -> tuple[float, float]:
-    with _reading():
-        return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def _find(extensions: x509.Extensions, kind: type[_E]) -> x509.Extension[_E] | None:

@@ -139,12 +139,13 @@ def permit_outbound(listener: Listener) -> Permit:
 def is_app_server_name(server_name: str, names: tuple[str, ...]) -> bool:
     """Whether an SNI is one of `names`, without regard to case; `*.shop.svc` covers exactly one more label."""
     # lower() folds some letters beyond ASCII into ASCII (the Kelvin sign into k); no DNS name has them.
-    if not server_name.isascii():
+    # A `*` from a client is no name at all, and must not equal the operator's wildcard.
+    if not server_name.isascii() or "*" in server_name:
         return False
     name = server_name.lower()
     label, _, parent = name.partition(".")
     wildcard = f"*.{parent}" if label and parent else None
-    return any(candidate.lower() in (name, wildcard) for candidate in names) and "*" not in name
+    return any(candidate.lower() in (name, wildcard) for candidate in names)
 
 
 def _label(listener: Listener) -> str:
@@ -156,7 +157,9 @@ def _tried(patterns: "tuple[IdPattern, ...]", peer: "SpiffeId", key: str) -> str
     if not patterns:
         return f"it has no `{key}` pattern"
     nearest = max(patterns, key=lambda pattern: pattern.nearness(peer))
-    count = f"none of {len(patterns)} `{key}` patterns matches" if len(patterns) > 1 else f"the one `{key}` pattern"
-    if nearest.nearness(peer) == 0:
-        return f"{count}, and none is for the trust domain {peer.trust_domain}"
-    return f"{count}, the nearest is {nearest}"
+    stranger = nearest.nearness(peer) == 0
+    if len(patterns) == 1:
+        verdict = f"the one `{key}` pattern, {nearest}, does not match"
+        return f"{verdict}: it is for another trust domain" if stranger else verdict
+    verdict = f"none of {len(patterns)} `{key}` patterns matches"
+    return f"{verdict}: all are for other trust domains" if stranger else f"{verdict}, the nearest is {nearest}"

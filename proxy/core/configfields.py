@@ -1,0 +1,357 @@
+"""
+The tables of the configuration: every section, every key, what it may hold and what it means.
+
+One row here is the reader's rule, a row of docs/configuration.md and a property of config/schema.json. Types and
+defaults are the dataclasses' of config.py; a row adds the Kind and the sentence. Rules between keys (an `allow` with
+DISABLE, two listeners on one port) are configrules.py's.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from proxy.core import config
+from proxy.core.addresses import (
+    parse_endpoint,
+    parse_listen,
+    parse_server_name,
+    parse_server_name_pattern,
+    parse_upstream,
+)
+from proxy.core.configkinds import (
+    BundlesKind,
+    Kind,
+    ListKind,
+    boolean_kind,
+    choice_kind,
+    count_kind,
+    enum_kind,
+    rate_kind,
+    seconds_kind,
+    text_kind,
+    workers_kind,
+)
+from proxy.core.configwords import (
+    GROUP_HINTS,
+    SUITE_HINTS,
+    VERSION_HINTS,
+    parse_alpn,
+    parse_name,
+    parse_path,
+)
+from proxy.core.spiffe import parse_pattern
+
+
+class Null(StrEnum):
+    """What `key: null` (or a key with nothing behind it) means."""
+
+    FAULT = "fault"  # an empty `deny:` may be a slip of the editor: say so instead of guessing
+    DEFAULT = "default"
+    OFF = "off"  # the value None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One key. demand: when an absent key is a fault, as docs say it; empty: never."""
+
+    name: str
+    kind: "Kind | Table | ListOfTables"
+    meaning: str
+    null: Null = Null.FAULT
+    demand: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One section: the dataclass that it becomes, and its keys."""
+
+    cls: type[Any]
+    meaning: str
+    fields: tuple[Field, ...]
+
+    def default(self, name: str) -> object:
+        """The default of a key; dataclasses.MISSING where there is none."""
+        return next(row.default for row in dataclasses.fields(self.cls) if row.name == name)
+
+    def is_required(self, name: str) -> bool:
+        """Whether the key must stand in every file."""
+        return self.default(name) is dataclasses.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class ListOfTables:
+    """A list of sections of one form."""
+
+    table: Table
+
+
+_FILE = text_kind("the path of a file", parse_path, most_chars=4096)
+_PATTERN = text_kind("a SPIFFE ID or a pattern of SPIFFE IDs", parse_pattern, pattern="^spiffe://")
+_PATTERNS = ListKind(_PATTERN, "a list of SPIFFE IDs or patterns")
+_NAME = text_kind("a name of 1 to 63 letters, digits, `.`, `_` and `-`", parse_name, pattern="^[A-Za-z0-9]")
+_ALPN = ListKind(
+    text_kind("an ALPN protocol of 1 to 255 ASCII characters, e.g. h2", parse_alpn),
+    "a list of ALPN protocols",
+    most=32,
+)
+_LISTEN = text_kind("HOST:PORT, [v6]:PORT, unix:/path or systemd:NAME", parse_listen, pattern=":")
+_ENDPOINT = text_kind("HOST:PORT, [v6]:PORT or unix:/path", parse_endpoint, pattern=":")
+_UPSTREAM = text_kind("HOST:PORT, [v6]:PORT or unix:/path", parse_upstream, pattern=":")
+_SERVER_NAME = text_kind("a host name", parse_server_name)
+_SERVER_NAMES = ListKind(text_kind("a host name, or *.DOMAIN", parse_server_name_pattern), "a list of host names")
+_VERSION = choice_kind(config.TLS_VERSIONS, hints=VERSION_HINTS, number=True)
+_SUITES = ListKind(choice_kind(config.CIPHER_SUITES, hints=SUITE_HINTS), "a list of TLS 1.2 cipher suites", least=1)
+_GROUPS = ListKind(choice_kind(config.GROUPS, hints=GROUP_HINTS), "a list of groups", least=1)
+
+MAX_WAIT_ON_CLIENT_S = 60  # longer than any client's own patience; a typo must not park connections for hours
+MAX_WORKERS = 1024
+
+IDENTITY = Table(
+    config.IdentityConfig,
+    "Where our own SVID and the trust bundles lie on disk. Relative paths start at the folder of this file.",
+    (
+        Field(name="cert", kind=_FILE, meaning="PEM of our SVID: the leaf first, then the intermediates."),
+        Field(name="key", kind=_FILE, meaning="PEM of its private key."),
+        Field(
+            name="bundles",
+            kind=BundlesKind(_FILE),
+            meaning="Trust domain -> PEM of that domain's roots. A domain's peers are verified against its own roots "
+            "alone; a domain that is not here is refused.",
+        ),
+        Field(
+            name="refresh_s",
+            kind=seconds_kind(zero="0: the watch alone"),
+            meaning="Slow poll of the files behind the watch.",
+        ),
+        Field(
+            name="wait_s",
+            kind=seconds_kind(zero="0: not at all"),
+            meaning="`run`: how long to wait at start for a first valid set of files: live, not ready, not listening.",
+        ),
+    ),
+)
+
+INBOUND = Table(
+    config.InboundConfig,
+    "One inbound listener: mutual TLS from the network (by `mode`), plaintext to the app.",
+    (
+        Field(name="name", kind=_NAME, meaning="The `listener` of logs and metrics; unique in the file."),
+        Field(
+            name="listen",
+            kind=_LISTEN,
+            meaning="Where to listen. Port 0: the kernel chooses. `[::]` takes IPv4 too. `systemd:NAME` is a socket "
+            "inherited by socket activation.",
+        ),
+        Field(name="upstream", kind=_UPSTREAM, meaning="The app behind."),
+        Field(
+            name="mode",
+            kind=enum_kind(config.Mode),
+            meaning="STRICT: mutual TLS or nothing. PERMISSIVE: plaintext as well. DISABLE: bytes as they come, TLS is "
+            "not touched and nobody is judged.",
+        ),
+        Field(
+            name="allow",
+            kind=_PATTERNS,
+            demand="unless `mode` is DISABLE, where it is a fault",
+            meaning="Who may connect with mutual TLS: SPIFFE IDs; `*` is exactly one path segment, `**` (at the end) "
+            "one or more. Never empty.",
+        ),
+        Field(name="deny", kind=_PATTERNS, meaning="Who may not, whatever `allow` says. A fault with DISABLE."),
+        Field(
+            name="app_tls",
+            kind=enum_kind(config.AppTls),
+            meaning="PERMISSIVE: what becomes of TLS for a name in `app_tls_server_names`: `passthrough` gives it to "
+            "the app untouched; with `refuse` all TLS is ours.",
+        ),
+        Field(
+            name="app_tls_server_names",
+            kind=_SERVER_NAMES,
+            demand="with `app_tls: passthrough`",
+            meaning="Server names (SNI) whose TLS is the app's own; `*.shop.svc` stands for one label. All other TLS "
+            "is ours.",
+        ),
+        Field(
+            name="server_first",
+            kind=boolean_kind(),
+            meaning="The app speaks first (MySQL, SMTP). PERMISSIVE dials it at once; STRICT only after authorization.",
+        ),
+        Field(
+            name="server_first_hold_s",
+            kind=seconds_kind(most=MAX_WAIT_ON_CLIENT_S, zero="0: plaintext flows at once"),
+            meaning="PERMISSIVE with `server_first`: for this long the client may still open TLS before plaintext "
+            "flows to it.",
+        ),
+        Field(
+            name="detection_timeout_s",
+            kind=seconds_kind(most=MAX_WAIT_ON_CLIENT_S, zero="0: silence is never plaintext"),
+            meaning="PERMISSIVE: a client that is silent for this long is taken for plaintext. With 0 it is not, and "
+            "`timeouts.handshake_s` ends the wait.",
+        ),
+        Field(
+            name="alpn",
+            kind=_ALPN,
+            meaning="What the app behind speaks, in order of preference, e.g. [h2] for gRPC. None is selected when "
+            "empty or when nothing is in common.",
+        ),
+        Field(
+            name="proxy_protocol",
+            kind=enum_kind(config.ProxyProtocol, bare={"off": "none"}),
+            meaning="The PROXY header for the app: `v2`, or `v2-tls` with the peer's identity in TLVs. A bare `off` "
+            "means none.",
+        ),
+    ),
+)
+
+OUTBOUND = Table(
+    config.OutboundConfig,
+    "One outbound listener: plaintext from the app, mutual TLS to the upstream.",
+    (
+        Field(name="name", kind=_NAME, meaning="The `listener` of logs and metrics; unique in the file."),
+        Field(name="listen", kind=_LISTEN, meaning="Where the app connects to; as for inbound."),
+        Field(name="upstream", kind=_UPSTREAM, meaning="The peer's sidecar, or any server of mutual TLS."),
+        Field(
+            name="server_ids",
+            kind=ListKind(_PATTERN, "a list of SPIFFE IDs or patterns", least=1),
+            meaning="Who may answer: SPIFFE IDs or patterns, as in `allow`.",
+        ),
+        Field(
+            name="sni",
+            kind=_SERVER_NAME,
+            null=Null.DEFAULT,
+            meaning="The server name to send; null: the upstream's host name, and none where that is an IP address.",
+        ),
+        Field(name="resume", kind=boolean_kind(), meaning="Keep TLS sessions, per trust generation."),
+        Field(name="alpn", kind=_ALPN, meaning="Offered to the upstream, in order of preference."),
+    ),
+)
+
+TLS = Table(
+    config.TlsConfig,
+    "Protocol words, the same for every listener.",
+    (
+        Field(name="min_version", kind=_VERSION, meaning="The lowest version of TLS. Quotes are optional."),
+        Field(name="max_version", kind=_VERSION, meaning="The highest version of TLS."),
+        Field(
+            name="cipher_suites",
+            kind=_SUITES,
+            meaning="TLS 1.2 only, IANA names, in order of preference. TLS 1.3 always has its three suites.",
+        ),
+        Field(
+            name="groups",
+            kind=_GROUPS,
+            meaning="Key exchange, in order of preference. TLS 1.2 also wants the curve of an ECDSA certificate here.",
+        ),
+        Field(
+            name="engine",
+            kind=enum_kind(
+                config.Engine,
+                only=("auto", "openssl"),
+                hints={"boringssl": "it is not built into this version; use auto or openssl"},
+            ),
+            meaning="Which TLS implementation carries the bytes; auto: the fastest that is built in.",
+        ),
+    ),
+)
+
+TIMEOUTS = Table(
+    config.Timeouts,
+    "Deadlines in seconds.",
+    (
+        Field(name="handshake_s", kind=seconds_kind(), meaning="From accept (or connect) to the end of the handshake."),
+        Field(name="connect_s", kind=seconds_kind(), meaning="To connect to an upstream, over all of its addresses."),
+        Field(name="idle_s", kind=seconds_kind(), meaning="Without a byte either way."),
+        Field(name="half_close_s", kind=seconds_kind(), meaning="Silence after one side has finished sending."),
+        Field(
+            name="drain_delay_s",
+            kind=seconds_kind(zero="0: none"),
+            meaning="After SIGTERM new connections are still served for this long.",
+        ),
+        Field(
+            name="drain_s",
+            kind=seconds_kind(zero="0: without an end"),
+            meaning="How long open connections may take to finish once the listeners are closed.",
+        ),
+        Field(name="max_lifetime_s", kind=seconds_kind(), meaning="The longest that one connection may last."),
+    ),
+)
+
+LIMITS = Table(
+    config.Limits,
+    "Caps and rates of one worker.",
+    (
+        Field(name="connections", kind=count_kind(), meaning="Open connections; beyond it new ones are refused."),
+        Field(
+            name="handshakes",
+            kind=count_kind(),
+            meaning="Handshakes at a time; beyond it new connections wait in the backlog.",
+        ),
+        Field(name="handshakes_per_s", kind=rate_kind(), meaning="New handshakes per second; beyond it: refused."),
+        Field(name="handshakes_per_s_per_source", kind=rate_kind(), meaning="The same, for each source address."),
+    ),
+)
+
+ADMIN = Table(
+    config.AdminConfig,
+    "The operator's endpoint: metrics, certificates, connections, drain, reload. `admin: null` turns it off.",
+    (
+        Field(name="listen", kind=_ENDPOINT, meaning="Where; loopback or a unix socket."),
+        Field(
+            name="allow_remote",
+            kind=boolean_kind(),
+            meaning="Lets `listen` be reachable from elsewhere. Whoever reaches it can drain the proxy.",
+        ),
+    ),
+)
+
+HEALTH = Table(
+    config.HealthConfig,
+    "/live, /ready and /metrics alone, for kubelet and Prometheus.",
+    (Field(name="listen", kind=_ENDPOINT, meaning="Where, e.g. 0.0.0.0:15021."),),
+)
+
+LOG = Table(
+    config.LogConfig,
+    "The log goes to stderr, one line a connection.",
+    (
+        Field(name="level", kind=enum_kind(config.LogLevel), meaning="The least severity that is written."),
+        Field(name="format", kind=enum_kind(config.LogFormat), meaning="json, or console for people."),
+    ),
+)
+
+ROOT = Table(
+    config.Config,
+    "One configuration file. At least one inbound or outbound listener.",
+    (
+        Field(name="identity", kind=IDENTITY, meaning="Our SVID and whom we trust."),
+        Field(name="inbound", kind=ListOfTables(INBOUND), null=Null.DEFAULT, meaning="Inbound listeners."),
+        Field(name="outbound", kind=ListOfTables(OUTBOUND), null=Null.DEFAULT, meaning="Outbound listeners."),
+        Field(name="tls", kind=TLS, null=Null.DEFAULT, meaning="Versions, cipher suites, groups."),
+        Field(name="timeouts", kind=TIMEOUTS, null=Null.DEFAULT, meaning="Deadlines."),
+        Field(name="limits", kind=LIMITS, null=Null.DEFAULT, meaning="Caps and rates."),
+        Field(name="admin", kind=ADMIN, null=Null.OFF, meaning="The operator's endpoint; null: off."),
+        Field(name="health", kind=HEALTH, null=Null.OFF, meaning="Probes and metrics for the network; null: off."),
+        Field(name="log", kind=LOG, null=Null.DEFAULT, meaning="Severity and form of the log."),
+        Field(
+            name="workers",
+            kind=workers_kind(most=MAX_WORKERS),
+            meaning="Processes behind one set of addresses; auto: one per usable core.",
+        ),
+    ),
+)
+
+NOT_IN_THIS_VERSION = {"intercept": "transparent interception is not part of this version; remove the section"}
+
+
+def _homes() -> dict[str, list[str]]:
+    """Key -> the sections that know it, as a message names them: a key in the wrong place is a common slip."""
+    homes: dict[str, list[str]] = {row.name: ["at the top level"] for row in ROOT.fields}
+    for section in ROOT.fields:
+        table = section.kind.table if isinstance(section.kind, ListOfTables) else section.kind
+        if isinstance(table, Table):
+            for row in table.fields:
+                homes.setdefault(row.name, []).append(f"under `{section.name}`")
+    return homes
+
+
+HOMES = _homes()

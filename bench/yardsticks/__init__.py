@@ -1,0 +1,1 @@
+"""The programs that the sidecar is measured against; each one terminates mutual TLS and relays plaintext."""

@@ -1,0 +1,114 @@
+"""
+The command `mtls-sidecar`: one table of commands, each a module of its own that is imported only when it is asked for.
+
+Laziness is for memory: `run` lives for months beside every workload, and what `certs` or `demo` need must not live with
+it. A module of a command has `add_arguments(parser)` and `run(args) -> int`, and the int is the exit status. What no
+command caught ends here, in one sentence: a traceback is for those who ask for one.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NamedTuple
+
+from proxy import __version__
+
+PROGRAM = "mtls-sidecar"
+DEBUG_VARIABLE = "MTLS_SIDECAR_DEBUG"
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class Command(NamedTuple):
+    """Where a command lives, and its line in --help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "run": Command("proxy.cli.run", "run the proxy until SIGTERM"),
+    "validate": Command("proxy.cli.validate", "report every fault of a configuration file"),
+    "dev": Command("proxy.cli.dev", "put the sidecar in front of a service on this machine, certificates included"),
+    "demo": Command("proxy.cli.demo", "show the whole story end to end, in under 30 s"),
+    "certs": Command("proxy.cli.certs", "make a development CA and SVIDs, show certificates and when they expire"),
+}
+
+
+class _Version(argparse.Action):
+    """--version; an action of its own, so that OpenSSL is loaded only when its version is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from proxy.tls.binding import openssl_version
+
+        print(f"{PROGRAM} {__version__} ({openssl_version()}, Python {sys.version.split()[0]})")
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that argv (default: the process's own arguments) asks for; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(words)
+        sys.stdout.flush()  # here and not at exit, where a closed pipe could only be reported as an ignored exception
+    except SystemExit as leaving:  # argparse, after --help or a usage error
+        return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. What is still buffered goes nowhere, or the interpreter would
+        # complain about it while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        print(_apology(error), file=sys.stderr)
+        return EXIT_FAILED
+    return status
+
+
+def available_commands() -> dict[str, Command]:
+    """The commands whose module is there, in the order of the table."""
+    return {name: command for name, command in COMMANDS.items() if importlib.util.find_spec(command.module)}
+
+
+def _dispatch(words: list[str]) -> int:
+    commands = available_commands()
+    # The options of the program itself take no value, so the first word that is no option is the command.
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="A mutual-TLS sidecar proxy that explains every refusal.",
+        epilog=f"`{PROGRAM} COMMAND --help` shows a command's options with examples.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the versions of this program and of OpenSSL")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    module: ModuleType | None = None
+    for name, command in commands.items():
+        subparser = subparsers.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
+        if name == chosen:
+            module = importlib.import_module(command.module)
+            module.add_arguments(subparser)
+    args = parser.parse_args(words)
+    if module is None:
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    status: int = module.run(args)
+    return status
+
+
+def _apology(error: Exception) -> str:
+    """One sentence for an exception that nobody expected; without its text, which may quote what must not be shown."""
+    what = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{what}: {error.strerror}" + (f" ({error.filename})" if error.filename else "")
+    return f"{PROGRAM}: unexpected {what}; set {DEBUG_VARIABLE}=1 and run it again for the traceback to report"

@@ -108,7 +108,7 @@ def test_a_permit_cannot_be_changed_into_another() -> None:
     permit = permit_plaintext(HTTP, Mode.PERMISSIVE)
     with pytest.raises(AttributeError):
         permit.peer = CART  # type: ignore[misc]
-    with pytest.raises(ValueError, match="maker"):
+    with pytest.raises((ValueError, TypeError), match="maker"):  # Python 3.13 changed the type
         dataclasses.replace(permit, peer=CART)
     assert copy.copy(permit) == permit
 

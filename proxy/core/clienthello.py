@@ -99,7 +99,7 @@ class NeedMore(msgspec.Struct, frozen=True):
 
 
 class Plaintext(msgspec.Struct, frozen=True):
-    """The client does not open TLS. detail: what was seen instead, without a byte of it."""
+    """The client does not open TLS. detail: what was seen instead; of its bytes only those that gave it away."""
 
     detail: str
 
@@ -115,12 +115,13 @@ def detect(
     """
     Judge the first bytes of a client on a port whose mode is STRICT or PERMISSIVE: the whole table in one place.
 
-    | the bytes                                 | plaintext_allowed=False (STRICT) | True (PERMISSIVE)  |
-    |-------------------------------------------|----------------------------------|--------------------|
-    | the first is not 0x16                     | Rejected(PLAINTEXT_REFUSED)      | Plaintext          |
-    | 0x16, then what cannot be a ClientHello   | Rejected(NOT_TLS)                | Plaintext          |
-    | a ClientHello that is too long            | Rejected(HELLO_TOO_LONG)         | the same: TLS it is |
-    | a ClientHello                             | ClientHello                      | ClientHello        |
+    | the bytes                               | plaintext_allowed=False (STRICT) | True (PERMISSIVE)        |
+    |-----------------------------------------|----------------------------------|--------------------------|
+    | the first is not 0x16                   | Rejected(PLAINTEXT_REFUSED)      | Plaintext                |
+    | 0x16, then what cannot be a ClientHello | Rejected(NOT_TLS)                | Plaintext                |
+    | a ClientHello that is too long          | Rejected(HELLO_TOO_LONG)         | Rejected(HELLO_TOO_LONG) |
+    | a ClientHello                           | ClientHello                      | ClientHello              |
+    | not enough to tell                      | NeedMore                         | NeedMore                 |
 
     data:    what was peeked so far, from the first byte of the connection on
     last:    what the look before at the same connection returned (see parse_client_hello)
@@ -341,7 +342,7 @@ def _not_tls(detail: str) -> Rejected:
 
 
 def _describe(data: bytes | memoryview) -> str:
-    """Say what a plaintext client seems to speak; never its bytes, which may be a password."""
+    """Say what a plaintext client seems to speak; never more than its first byte: the next ones may be a password."""
     start = bytes(data[:16])
     for opening, name in _SPOKEN:
         if start.startswith(opening):

@@ -67,16 +67,22 @@ def first_error() -> tuple[int, str]:
     return lib.ERR_GET_REASON(code), words
 
 
+def peek_error() -> tuple[int, str]:
+    """The oldest error of OpenSSL's queue, left there. Returns: (reason code, its text), (0, "") when empty."""
+    code = lib.ERR_peek_error()
+    return (lib.ERR_GET_REASON(code), text_of(lib.ERR_reason_error_string(code)) or "") if code else (0, "")
+
+
 def set_groups(context: SSL.Context, names: str) -> bool:
     """Set the key-exchange groups of a context, "X25519:P-256"; False when OpenSSL does not know one of them."""
-    ok = bool(lib.SSL_CTX_set1_curves_list(context._context, names.encode("ascii")) == 1)  # type: ignore[attr-defined]
+    ok = bool(lib.SSL_CTX_set1_curves_list(context._context, names.encode("ascii")) == 1)
     lib.ERR_clear_error()
     return ok
 
 
 def set_verify(context: SSL.Context, callback: Any) -> None:
     """Require a certificate of the peer, and let `callback` (of `verify_callback`) judge it."""
-    lib.SSL_CTX_set_verify(context._context, VERIFY_PEER_AND_REQUIRE, callback)  # type: ignore[attr-defined]
+    lib.SSL_CTX_set_verify(context._context, VERIFY_PEER_AND_REQUIRE, callback)
 
 
 def verify_callback(judge: Callable[[Any], int | None]) -> Any:
@@ -97,20 +103,41 @@ def verify_callback(judge: Callable[[Any], int | None]) -> Any:
     return verify
 
 
+def select_alpn(context: SSL.Context, ours: tuple[str, ...]) -> Any:
+    """
+    Let a server pick the first of `ours` that the client offers, and none (not an alert) when nothing is in common.
+
+    ours:    in order of preference, ASCII, 1 to 255 bytes each
+    Returns: the callback, which must be kept alive as long as any SSL of that context. Source: RFC 7301 3.1, 3.2
+    """
+    names = [name.encode("ascii") for name in ours]
+    kept = [ffi.new("unsigned char[]", name) for name in names]  # OpenSSL copies only after the callback has returned
+
+    @ffi.callback(
+        "int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)",
+        error=lib.SSL_TLSEXT_ERR_ALERT_FATAL,
+    )  # type: ignore[untyped-decorator]
+    def select(_ssl: Any, out: Any, out_length: Any, offered: Any, length: int, _argument: Any) -> int:
+        theirs, wire = [], ffi.buffer(offered, length)[:]  # OpenSSL has checked the list's form
+        while wire:
+            theirs.append(wire[1 : 1 + wire[0]])
+            wire = wire[1 + wire[0] :]
+        for name, pointer in zip(names, kept, strict=True):
+            if name in theirs:
+                out[0], out_length[0] = pointer, len(name)
+                return int(lib.SSL_TLSEXT_ERR_OK)
+        return int(lib.SSL_TLSEXT_ERR_NOACK)
+
+    lib.SSL_CTX_set_alpn_select_cb(context._context, select, ffi.NULL)
+    return select
+
+
 def new_ssl(context: SSL.Context, descriptor: int) -> Any:
     """A new SSL on a socket's descriptor; freed by `free_ssl`, or by the garbage collector at the latest."""
-    ssl = lib.SSL_new(context._context)  # type: ignore[attr-defined]
+    ssl = lib.SSL_new(context._context)
     if ssl == ffi.NULL or lib.SSL_set_fd(ssl, descriptor) != 1:
         raise MemoryError("OpenSSL could not make a connection object")
     return ffi.gc(ssl, lib.SSL_free)
-
-
-def new_memory_ssl(context: SSL.Context) -> tuple[Any, Any, Any]:
-    """A new SSL between two memory BIOs. Returns: (ssl, BIO it reads from, BIO it writes to), owned by the ssl."""
-    ssl = lib.SSL_new(context._context)  # type: ignore[attr-defined]
-    incoming, outgoing = lib.BIO_new(lib.BIO_s_mem()), lib.BIO_new(lib.BIO_s_mem())
-    lib.SSL_set_bio(ssl, incoming, outgoing)
-    return ffi.gc(ssl, lib.SSL_free), incoming, outgoing
 
 
 def free_ssl(ssl: Any) -> None:
@@ -207,7 +234,7 @@ def x509_of(der: bytes) -> Any:
     except crypto.Error as error:
         lib.ERR_clear_error()
         raise ValueError("OpenSSL cannot read this certificate") from error
-    pointer = certificate._x509  # type: ignore[attr-defined]
+    pointer = certificate._x509
     lib.X509_up_ref(pointer)
     return ffi.gc(pointer, lib.X509_free)
 
@@ -218,6 +245,6 @@ def trust_store(ders: list[bytes], purpose: int) -> tuple[Any, Any]:
     for der in ders:
         store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
     store.set_flags(X509_FLAG_PARTIAL_CHAIN | X509_FLAG_NO_CHECK_TIME)
-    pointer = store._store  # type: ignore[attr-defined]
+    pointer = store._store
     lib.X509_STORE_set_purpose(pointer, purpose)
     return pointer, store

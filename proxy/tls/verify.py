@@ -5,12 +5,12 @@ A chain is good when all of this holds, looked at in this order so that the Reas
 
 1. The leaf is an X509-SVID (core/svid.py): one URI SAN that is a SPIFFE ID, not a CA, the right usages.
 2. We have a bundle for the trust domain that the leaf names (else WRONG_TRUST_DOMAIN).
-3. The chain reaches that bundle, and no other (RFC 5280 path validation by OpenSSL; else UNKNOWN_AUTHORITY). Bundles are
-   never merged: each trust domain has an X509_STORE of its own, so the CA of domain B cannot vouch for a name in A.
+3. The chain reaches that bundle, and no other (RFC 5280 path validation by OpenSSL; else UNKNOWN_AUTHORITY). Bundles
+   are never merged: each trust domain has an X509_STORE of its own, so the CA of domain B cannot vouch for a name in A.
 4. Every certificate on the path is strong enough, and valid at `now`, the anchor included.
 
 OpenSSL calls into here from its verify callback (contexts.py). The store of an SSL_CTX itself stays empty: what OpenSSL
-would conclude on its own is always "unknown", so a callback that were never called could let nobody in. Since our answer
+would conclude on its own is always "unknown", so a callback that were never called could let nobody in. As our answer
 replaces OpenSSL's, whatever its own verification enforces (key sizes and digests of its security level among it) has to
 be enforced here as well: that is `_weakness`.
 
@@ -117,7 +117,8 @@ class Verifier:
             known = ", ".join(sorted({domain.name for domain, _ in self._stores})) or "none"
             raise Rejected(
                 Reason.WRONG_TRUST_DOMAIN,
-                f"{leaf.spiffe_id} is of the trust domain {trust_domain}, for which there is no bundle (there is: {known})",
+                f"{leaf.spiffe_id} is of the trust domain {trust_domain}, for which there is no bundle; there is "
+                f"one for: {known}",
             )
         path, error, depth = binding.verify_path(store[0], chain)
         if error:
@@ -130,6 +131,18 @@ class Verifier:
             return self.verify([binding.x509_of(der) for der in chain], purpose, now)
         except ValueError as error:
             raise Rejected(Reason.CERTIFICATE_INVALID, str(error)) from error
+
+    def leaf_facts(self, certificate: Any) -> LeafFacts | None:
+        """What a leaf (X509) claims, unverified; None when it is no SVID."""
+        try:
+            leaf = self._read(certificate).leaf
+        except Rejected:
+            return None
+        return None if isinstance(leaf, Rejected) else leaf
+
+    def der_of(self, certificate: Any) -> bytes:
+        """The bytes of an X509. Raises: Rejected(CERTIFICATE_INVALID) when they cannot be parsed."""
+        return self._read(certificate).der
 
     def _read(self, certificate: Any) -> _Facts:
         digest = binding.digest_of(certificate)

@@ -1,0 +1,317 @@
+"""
+Bytes in and out of one socket, in the clear or through TLS. Never waits, never decides who may pass.
+
+Theory of operation. A channel works on a non-blocking socket; whoever owns it waits for readiness (net/readiness.py)
+and then asks. The two kinds have one face, so the relay does not know which it holds:
+
+    receive(scratch)  fills the worker's one scratch buffer; 0 means "nothing now", and `end` says when nothing will
+    come
+    send(...)         hands bytes to the kernel; what was not taken stays with the caller; -1 when the channel is broken
+    finish()          ends our direction only (FIN, or close_notify): the other side may go on sending
+    close(), reset()  end the connection, in order or with a TCP reset
+
+An end that comes behind bytes is reported after the bytes: `receive` returns them and sets `end` in the same call,
+since no later readiness would announce it. How a stream ended matters more in TLS than in TCP: a FIN without
+close_notify may be an attacker's cut (RFC 8446 6.1), so it is TRUNCATED and not CLEAN.
+
+Why OpenSSL on the descriptor and not memory BIOs, why one scratch buffer, and why RELEASE_BUFFERS: measured, see
+docs/decisions/0001-engine.md. Three rules of OpenSSL shape the code:
+
+* After a write that would block, the same bytes have to be offered again (SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER lets them
+  lie elsewhere). The relay copies the rest of the scratch and offers exactly that first.
+* A session whose SSL is freed without any close_notify is marked as not resumable. Connections that did not end in an
+  error therefore pretend to have sent one (`SSL_set_shutdown`) when they are cut short.
+* The error queue belongs to the thread. It is emptied on every error path; a stale entry would be taken for the next
+  connection's.
+"""
+
+import socket
+import struct
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from proxy.tls import binding
+from proxy.tls.binding import (
+    ERROR_WANT_READ,
+    ERROR_WANT_WRITE,
+    ERROR_ZERO_RETURN,
+    ERR_clear_error,
+    SSL_get_error,
+    SSL_read,
+    SSL_write,
+)
+
+if TYPE_CHECKING:
+    from proxy.tls.handshake import Handshake
+
+SCRATCH_BYTES = 262144
+_STOP_AT = SCRATCH_BYTES - 16384  # a whole TLS record must still fit, or OpenSSL would keep half of it
+_SMALL = 4096  # a first read shorter than this is nearly always the whole message: asking again costs a system call
+_UNEXPECTED_EOF = 294  # SSL_R_UNEXPECTED_EOF_WHILE_READING
+_ALERT_BASE = 1000  # SSL_R_* of an alert that the peer sent is 1000 + AlertDescription
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+class End(Enum):
+    """How a peer's stream ended."""
+
+    CLEAN = "clean"  # FIN on a plain socket, close_notify on TLS
+    TRUNCATED = "truncated"  # FIN without close_notify
+    RESET = "reset"  # RST, or a broken connection
+    ALERT = "alert"  # the peer sent a fatal alert: `alert` has its number
+    PROTOCOL = "protocol"  # the peer broke the TLS protocol
+
+
+Failure = tuple[End, str, int | None]  # how it ended, in words, and the alert's number
+
+
+class Scratch:
+    """One worker's buffer: everything that is relayed passes through it, so that idle connections own none."""
+
+    __slots__ = ("pointer", "view")
+
+    def __init__(self) -> None:
+        buffer = bytearray(SCRATCH_BYTES)
+        self.view = memoryview(buffer)
+        self.pointer = binding.ffi.from_buffer(buffer)
+
+
+class PlainChannel:
+    """Bytes of a TCP or unix stream socket as they are."""
+
+    __slots__ = ("end", "end_detail", "fd", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.end: End | None = None
+        self.end_detail = ""
+
+    def receive(self, scratch: Scratch) -> int:
+        """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
+        try:
+            n = self.sock.recv_into(scratch.view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._break(error)
+            return 0
+        if n == 0:
+            self.end = End.CLEAN
+        return n
+
+    def send(self, scratch: Scratch, length: int) -> int:
+        """Send scratch[:length]. Returns: the bytes taken; -1 when the channel is broken."""
+        return self.send_bytes(scratch.view[:length])
+
+    def send_bytes(self, data: bytes | memoryview) -> int:
+        """Send some bytes. Returns: how many were taken; -1 when the channel is broken."""
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._break(error)
+            return -1
+
+    def finish(self) -> bool:
+        """End our direction. Returns: True, always done at once."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the peer is gone already, which `receive` reports in its own words
+        return True
+
+    def close(self) -> None:
+        """Close in order; the kernel still delivers what it took."""
+        self.sock.close()
+        self.fd = -1
+
+    def reset(self) -> None:
+        """Close with a TCP reset, so that the peer does not take it for a good end."""
+        _reset(self.sock)
+        self.fd = -1
+
+    def give_up(self) -> None:
+        """After a write failed: nothing to add, the error of a plain socket is named where it happens."""
+
+    def _break(self, error: OSError) -> None:
+        if self.end is None:
+            self.end = End.RESET
+            self.end_detail = error.strerror or str(error)
+
+
+class TlsChannel:
+    """Bytes through OpenSSL on the socket's descriptor, after a Handshake (tls/handshake.py) is done."""
+
+    __slots__ = ("_finished", "_ssl", "_write_failure", "alert", "end", "end_detail", "fd", "handshake", "sock")
+
+    def __init__(self, sock: socket.socket, ssl: Any, handshake: "Handshake") -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.end: End | None = None
+        self.end_detail = ""
+        self.alert: int | None = None
+        self.handshake = handshake
+        self._ssl = ssl
+        self._finished = False
+        self._write_failure: Failure = (End.RESET, "the connection was reset", None)
+
+    def receive(self, scratch: Scratch) -> int:
+        """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
+        ssl, pointer = self._ssl, scratch.pointer
+        total = SSL_read(ssl, pointer, SCRATCH_BYTES)
+        if total <= 0:
+            self._stopped(total)
+            return 0
+        if total < _SMALL:
+            return total
+        while total < _STOP_AT:
+            n = SSL_read(ssl, pointer + total, SCRATCH_BYTES - total)
+            if n <= 0:
+                self._stopped(n)
+                break
+            total += n
+        return total
+
+    def send(self, scratch: Scratch, length: int) -> int:
+        """Send scratch[:length]. Returns: the bytes taken; -1 when the channel is broken."""
+        return self._write(scratch.pointer, length)
+
+    def send_bytes(self, data: bytes | memoryview) -> int:
+        """Send some bytes. Returns: how many were taken; -1 when the channel is broken."""
+        return self._write(binding.ffi.from_buffer(data), len(data))
+
+    def _write(self, pointer: Any, length: int) -> int:
+        ssl = self._ssl
+        done = SSL_write(ssl, pointer, length)
+        if done == length:
+            return done
+        if done <= 0:
+            return self._unwritten(done, 0)
+        while done < length:
+            n = SSL_write(ssl, pointer + done, length - done)
+            if n <= 0:
+                return self._unwritten(n, done)
+            done += n
+        return done
+
+    def finish(self) -> bool:
+        """End our direction with close_notify. Returns: False when the kernel's buffer is full: ask again later."""
+        if self._finished or self.end in _BROKEN:
+            return True
+        code = binding.lib.SSL_shutdown(self._ssl)
+        if code < 0 and SSL_get_error(self._ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
+            return False
+        ERR_clear_error()
+        self._finished = True
+        return True
+
+    def close(self) -> None:
+        """Close in order: close_notify, then FIN; the kernel still delivers what it took."""
+        if self.fd < 0:
+            return
+        self.finish()
+        self._free()
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close with a TCP reset and without close_notify, so that the peer does not take it for a good end."""
+        if self.fd < 0:
+            return
+        self._free()
+        _reset(self.sock)
+
+    def _free(self) -> None:
+        if self.end not in (End.ALERT, End.PROTOCOL):  # a session that the peer refused must not be resumed
+            binding.lib.SSL_set_shutdown(self._ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)
+        self.fd = -1
+        binding.free_ssl(self._ssl)
+
+    def _stopped(self, code: int) -> None:
+        error = SSL_get_error(self._ssl, code)
+        if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
+            return
+        if error == ERROR_ZERO_RETURN:
+            self.end = End.CLEAN
+            return
+        self.end, self.end_detail, self.alert = read_failure(error)
+
+    def _unwritten(self, code: int, done: int) -> int:
+        error = SSL_get_error(self._ssl, code)
+        if error in (ERROR_WANT_WRITE, ERROR_WANT_READ):
+            return done
+        self._write_failure = read_failure(error)
+        return -1
+
+    def give_up(self) -> None:
+        """
+        After a write failed and everything still readable was read: name the end, if reading has not.
+
+        A peer that refuses us sends its alert first and resets after, so what it said is worth more than "reset".
+        """
+        if self.end is None or self.end is End.CLEAN:
+            self.end, self.end_detail, self.alert = self._write_failure
+
+
+Channel = PlainChannel | TlsChannel
+
+_BROKEN = (End.TRUNCATED, End.RESET, End.ALERT, End.PROTOCOL)
+
+
+def read_failure(error: int) -> Failure:
+    """Sort what SSL_get_error says into an End, words, and the alert's number; empties OpenSSL's error queue."""
+    reason, words = binding.first_error()
+    ERR_clear_error()
+    if reason == _UNEXPECTED_EOF:
+        return End.TRUNCATED, "the stream ended without close_notify", None
+    if _ALERT_BASE < reason < _ALERT_BASE + 256:
+        alert = reason - _ALERT_BASE
+        return End.ALERT, f"the peer sent the alert {alert_name(alert)}", alert
+    if error != binding.ERROR_SSL or reason == 0:
+        return End.RESET, "the connection was reset", None
+    return End.PROTOCOL, words, None
+
+
+def _reset(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+    except OSError:
+        pass  # unix sockets have no reset; closing with unread bytes is as near as they get
+    sock.close()
+
+
+ALERTS = {
+    0: "close_notify",
+    10: "unexpected_message",
+    20: "bad_record_mac",
+    22: "record_overflow",
+    40: "handshake_failure",
+    42: "bad_certificate",
+    43: "unsupported_certificate",
+    44: "certificate_revoked",
+    45: "certificate_expired",
+    46: "certificate_unknown",
+    47: "illegal_parameter",
+    48: "unknown_ca",
+    49: "access_denied",
+    50: "decode_error",
+    51: "decrypt_error",
+    70: "protocol_version",
+    71: "insufficient_security",
+    80: "internal_error",
+    86: "inappropriate_fallback",
+    90: "user_canceled",
+    109: "missing_extension",
+    110: "unsupported_extension",
+    112: "unrecognized_name",
+    113: "bad_certificate_status_response",
+    115: "unknown_psk_identity",
+    116: "certificate_required",
+    120: "no_application_protocol",
+}  # RFC 8446 6 and 6.2
+
+
+def alert_name(alert: int) -> str:
+    """The standard's name of an AlertDescription."""
+    return ALERTS.get(alert, f"number {alert}")

@@ -82,7 +82,7 @@ def _parse_tcp(text: str, *, least_port: int) -> TcpAddress:
     if _SCHEME.match(text):
         raise AddressFault("an address has no scheme; write HOST:PORT")
     if _PORT.fullmatch(text):
-        raise AddressFault(f"the host is missing; write 127.0.0.1:{text} (or 0.0.0.0:{text} for every interface)")
+        raise _host_missing(text, listening=least_port == 0)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not rest.startswith(":"):
@@ -95,7 +95,9 @@ def _parse_tcp(text: str, *, least_port: int) -> TcpAddress:
             raise AddressFault("the port is missing; write HOST:PORT")
         if ":" in host:
             raise AddressFault("an IPv6 address needs brackets: [ADDRESS]:PORT, e.g. [::1]:8080")
-        host = _listen_or_dial_host(host, port)
+        if not host:
+            raise _host_missing(port, listening=least_port == 0)
+        host = _star_or_host(host, port)
     if not _PORT.fullmatch(port) or not least_port <= int(port) <= 65535:
         raise AddressFault(f"the port must be a number from {least_port} to 65535")
     return TcpAddress(host, int(port))
@@ -108,9 +110,12 @@ def _ipv6_literal(host: str) -> str:
         raise AddressFault("what stands in the brackets is not an IPv6 address") from None
 
 
-def _listen_or_dial_host(host: str, port: str) -> str:
-    if not host:
-        raise AddressFault(f"the host is missing; write 127.0.0.1:{port} (or 0.0.0.0:{port} for every interface)")
+def _host_missing(port: str, *, listening: bool) -> AddressFault:
+    everywhere = f", or 0.0.0.0:{port} for every interface" if listening else ""
+    return AddressFault(f"the host is missing; write 127.0.0.1:{port}{everywhere}")
+
+
+def _star_or_host(host: str, port: str) -> str:
     if host == "*":
         raise AddressFault(f"`*` is not a host; write 0.0.0.0:{port} for every IPv4 interface or [::]:{port} for all")
     return parse_host(host)

@@ -19,19 +19,8 @@ from proxy.core.addresses import (
     parse_server_name_pattern,
     parse_upstream,
 )
-from proxy.core.configkinds import (
-    BundlesKind,
-    Kind,
-    ListKind,
-    boolean_kind,
-    choice_kind,
-    count_kind,
-    enum_kind,
-    rate_kind,
-    seconds_kind,
-    text_kind,
-    workers_kind,
-)
+from proxy.core.configkinds import BundlesKind, Kind, ListKind, choice_kind, enum_kind, text_kind
+from proxy.core.confignumbers import boolean_kind, count_kind, rate_kind, seconds_kind, workers_kind
 from proxy.core.configwords import (
     GROUP_HINTS,
     SUITE_HINTS,
@@ -278,7 +267,7 @@ TIMEOUTS = Table(
 
 LIMITS = Table(
     config.Limits,
-    "Caps and rates of one worker.",
+    "Caps and rates; 0 turns one off.",
     (
         Field(name="connections", kind=count_kind(), meaning="Open connections; beyond it new ones are refused."),
         Field(

@@ -128,4 +128,4 @@ def _check_addresses(root: Section, listeners: list[Section], faults: Faults) ->
         if owner is None:
             taken.append((listen, f"{path} on line {line} ({listen})"))
         else:
-            faults.add(path, line, f"{listen} is taken by {owner}; addresses are unique, and a wildcard takes them all")
+            faults.add(path, line, f"{listen} is taken by {owner}; a wildcard host takes every address of its port")

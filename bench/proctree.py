@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 SETTLED_NS = 200_000  # less than this in one look means that the work is over
 LOOK_S = 0.02

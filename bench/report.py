@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.backends.openssl import backend
+from OpenSSL import SSL
 from tabulate import tabulate
 
 from bench.measures import MEASURES, MEMORY_TITLES, SLACK, Measure, Target, Verdict, judge, medians, spread

@@ -19,7 +19,7 @@ from bench.measures import MEASURES, Kind, Measure
 
 GB = 1_000_000_000
 MIB = 1 << 20
-IN_FLIGHT = 8
+IN_FLIGHT = 32  # enough to keep the server busy: a server that waits pays a wake-up for every step
 REQUEST_CONNECTIONS = 64
 IDLE_CONNECTIONS = 1_000
 OUTBOUND_RESUMED_SHARE = 0.95  # the first of a burst may start before a session is there to offer
@@ -40,7 +40,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale(rounds=3, connections=300, requests=6_000, bulk_bytes=128 * MIB, memory_rounds=1),
+    "quick": Scale(rounds=3, connections=300, requests=12_000, bulk_bytes=128 * MIB, memory_rounds=1),
     "full": Scale(rounds=5, connections=2_000, requests=60_000, bulk_bytes=1024 * MIB, memory_rounds=3),
 }
 

@@ -15,6 +15,7 @@ import asyncio
 import socket
 import sys
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvloop
 from OpenSSL import SSL
@@ -29,8 +30,8 @@ GROUPS = b"X25519:P-256"  # P-256 stands here for the certificates: TLS 1.2 read
 SUITES_1_2 = b"ECDHE-ECDSA-AES128-GCM-SHA256"
 SUITES_1_3 = b"TLS_AES_128_GCM_SHA256"
 
-lib = SSL._lib
-ffi = SSL._ffi
+lib: Any = SSL._lib  # type: ignore[attr-defined]  # the binding is untyped and not public; a yardstick may
+ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 ssl_read, ssl_write, ssl_get_error = lib.SSL_read, lib.SSL_write, lib.SSL_get_error
 
 
@@ -91,17 +92,17 @@ class Relay:
 
     __slots__ = ("connection", "down", "down_fd", "engine", "loop", "pending", "raw", "scratch", "ssl", "up", "up_fd")
 
-    def __init__(self, engine: Engine, downstream: socket.socket, raw: object) -> None:
+    def __init__(self, engine: Engine, downstream: socket.socket, raw: Any) -> None:
         self.engine = engine
         self.loop = engine.loop
         self.scratch = engine.scratch
         self.raw = raw
         self.down = downstream
         self.down_fd = downstream.fileno()
-        self.connection = SSL.Connection(engine.context, downstream)
+        self.connection: Any = SSL.Connection(engine.context, downstream)
         self.connection.set_accept_state()
         self.ssl = self.connection._ssl
-        self.up: socket.socket | None = None
+        self.up: Any = None  # a socket once the handshake is done
         self.pending = b""
         self.loop.add_reader(self.down_fd, self.handshake)
 

@@ -1,0 +1,128 @@
+"""The entry: lazy commands, exit statuses, and a sentence in place of every traceback."""
+
+import argparse
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from proxy import __version__
+from proxy.cli import main as entry
+
+PROGRAM = [sys.executable, "-m", "proxy"]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
+    """Put a command `fake` into the table, whose module does what `run` does."""
+    module = types.ModuleType("fake_command")
+    module.__spec__ = argparse.__spec__  # any spec will do for find_spec
+    module.add_arguments = lambda parser: None  # type: ignore[attr-defined]
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fake_command", module)
+    monkeypatch.setattr(entry, "COMMANDS", {"fake": entry.Command("fake_command", "does what the test says")})
+
+
+def test_the_version_names_the_program_and_openssl(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"mtls-sidecar {__version__} (OpenSSL ")
+
+
+def test_without_a_command_the_help_is_shown_and_the_status_is_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main([]) == 2
+    assert "commands:" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(["frobnicate"]) == 2
+    assert "frobnicate" in capsys.readouterr().err
+
+
+def test_only_commands_whose_module_is_there_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = {"certs": entry.COMMANDS["certs"], "later": entry.Command("proxy.cli.not_there", "comes later")}
+    monkeypatch.setattr(entry, "COMMANDS", table)
+    assert list(entry.available_commands()) == ["certs"]
+    assert entry.main(["--help"]) == 0
+    assert "later" not in capsys.readouterr().out
+
+
+def test_a_command_imports_nothing_of_the_other_commands() -> None:
+    code = (
+        "import sys; from proxy.cli.main import main; main(['certs', '--help']); "
+        "heavy = {'tabulate', 'OpenSSL', 'cryptography', 'asyncio', 'yaml', 'proxy.cli.validate'}; "
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_the_status_of_the_command_is_the_status_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda args: 7)
+    assert entry.main(["fake"]) == 7
+
+
+def test_an_interrupt_is_130_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    install(monkeypatch, interrupted)
+    assert entry.main(["fake"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_nobody_caught_is_one_sentence_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(args: argparse.Namespace) -> int:
+        raise ValueError("the secret is 1234")
+
+    install(monkeypatch, broken)
+    monkeypatch.delenv(entry.DEBUG_VARIABLE, raising=False)
+    assert entry.main(["fake"]) == 1
+    said = capsys.readouterr().err
+    assert "unexpected ValueError; set MTLS_SIDECAR_DEBUG=1" in said
+    assert "1234" not in said
+    assert said.count("\n") == 1
+
+
+def test_the_debug_variable_gives_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: argparse.Namespace) -> int:
+        raise ValueError("why")
+
+    install(monkeypatch, broken)
+    monkeypatch.setenv(entry.DEBUG_VARIABLE, "1")
+    with pytest.raises(ValueError, match="why"):
+        entry.main(["fake"])
+
+
+def test_an_unexpected_system_error_names_its_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(args: argparse.Namespace) -> int:
+        raise OSError(28, "No space left on device", "/var/file")
+
+    install(monkeypatch, broken)
+    monkeypatch.delenv(entry.DEBUG_VARIABLE, raising=False)
+    assert entry.main(["fake"]) == 1
+    assert "unexpected OSError: No space left on device (/var/file);" in capsys.readouterr().err
+
+
+def test_a_reader_that_went_away_ends_the_program_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([*PROGRAM, "--version"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_python_dash_m_proxy_is_the_program() -> None:
+    done = subprocess.run([*PROGRAM, "certs"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: mtls-sidecar certs ")

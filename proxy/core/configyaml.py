@@ -167,7 +167,7 @@ def load(text: bytes, faults: Faults) -> Node | None:
 
 def _decode(text: bytes) -> str:
     if len(text) > MAX_FILE_BYTES:
-        raise _Unreadable(f"the file has {len(text)} bytes; the most that is read is {MAX_FILE_BYTES}", line=None)
+        raise _Unreadable(f"the file has more than {MAX_FILE_BYTES} bytes", line=None)
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -110,9 +110,9 @@ def _read_sections(table: Table, node: Node, path: str, faults: Faults) -> objec
 def _unknown_key(table: Table, key: str) -> str:
     if table is ROOT and key in NOT_IN_THIS_VERSION:
         return NOT_IN_THIS_VERSION[key]
+    if key in HOMES:  # before the spelling: a key that exists was hardly meant to be another one
+        return f"unknown key here; it belongs {' or '.join(HOMES[key])}"
     near = suggestion(key, (row.name for row in table.fields))
     if near:
         return f"unknown key; {near}"
-    if key in HOMES:
-        return f"unknown key here; it belongs {' or '.join(HOMES[key])}"
     return f"unknown key; known here are {', '.join(row.name for row in table.fields)}"

@@ -92,7 +92,9 @@ def test_what_is_no_address_is_refused_with_what_to_write(text: str, says: str) 
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1", "::1", "app:80", "app.", "", "a..b", "-a", "*.b", "a b", "bücher.example"])
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1", "::1", "app:80", "app.", "", "a..b", "-a", "*.b", "a b", "bücher.example", "٣.٣"]
+)
 def test_a_server_name_is_a_host_name_and_nothing_else(text: str) -> None:
     with pytest.raises(AddressFault):
         parse_server_name(text)

@@ -11,8 +11,9 @@ no words of a parser that looked at one, get into a refusal.
 """
 
 import binascii
+import re
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -43,18 +44,20 @@ _FOUND = {
     "OPENSSH PRIVATE KEY": "a private key of SSH's own form (`ssh-keygen -p -m PEM` writes the usual one)",
 }
 
-_BEGIN = b"-----BEGIN "
-_END = b"-----END "
-_DASHES = b"-----"
+_BEGIN = b"-----BEGIN"
+_END = b"-----END"
+_BEGIN_LINE = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
+_END_LINE = re.compile(rb"-----END ([A-Z0-9 ]{1,64})-----")
 _BOM = b"\xef\xbb\xbf"
 
 
-class Block(NamedTuple):
-    """One PEM block. label: "CERTIFICATE"; lines: what stands between the boundaries; line: of its BEGIN, from 1."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One PEM block. label: "CERTIFICATE"; line: of its BEGIN, from 1; lines: what stands between the boundaries."""
 
     label: str
-    lines: list[bytes]
     line: int
+    lines: list[bytes] = field(default_factory=list, repr=False)  # may be a key
 
     @property
     def is_key(self) -> bool:
@@ -80,9 +83,9 @@ def read_blocks(data: bytes, place: str) -> list[Block]:
                 current.lines.append(line)
             continue
         if current is None:
-            current = Block(_label(line, _BEGIN, number, place), [], number)
+            current = Block(_label(line, _BEGIN_LINE, number, place), number)
             continue
-        label = _label(line, _END, number, place)
+        label = _label(line, _END_LINE, number, place)
         if label != current.label:
             raise _malformed(
                 place, f"line {number} ends a {label}, but the block of line {current.line} is a {current.label}"
@@ -135,18 +138,16 @@ def read_private_key(data: bytes, place: str) -> PrivateKey:
     return _usable(_load_key(block, place), place)
 
 
-def _label(line: bytes, boundary: bytes, number: int, place: str) -> str:
+def _label(line: bytes, pattern: re.Pattern[bytes], number: int, place: str) -> str:
     """The label of a BEGIN or END line. Anything else on that line is a fault: such a file was damaged or glued."""
-    word = line.removeprefix(boundary).removesuffix(_DASHES)
-    whole = len(line) == len(word) + len(boundary) + len(_DASHES)
-    if whole and word and _DASHES not in word:
-        return word.decode("ascii", "replace")
+    whole = pattern.fullmatch(line)
+    if whole is not None:
+        return whole[1].decode("ascii")
     if line.startswith(_END) and _BEGIN in line:
         raise _malformed(place, f"two PEM blocks run together in line {number}: put a line break between them")
-    wanted = "begin" if boundary == _BEGIN else "end"
-    raise _malformed(
-        place, f"line {number} should {wanted} a PEM block, but is {quote(line.decode('ascii', 'replace'))}"
-    )
+    # The line is not shown: where line breaks were lost, a key is on it.
+    wanted = "begins" if pattern is _BEGIN_LINE else "ends"
+    raise _malformed(place, f"line {number} should be one that {wanted} a PEM block, alone: are line breaks lost?")
 
 
 def _read_certificate(block: Block, place: str) -> x509.Certificate:
@@ -161,9 +162,8 @@ def _read_certificate(block: Block, place: str) -> x509.Certificate:
 
 
 def _load_key(block: Block, place: str) -> object:
-    text = b"\n".join(
-        [_BEGIN + block.label.encode() + _DASHES, *block.lines, _END + block.label.encode() + _DASHES, b""]
-    )
+    label = block.label.encode()
+    text = b"\n".join([b"-----BEGIN %b-----" % label, *block.lines, b"-----END %b-----" % label, b""])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is weak is judged by `_usable`, in words of ours

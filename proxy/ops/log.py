@@ -11,7 +11,6 @@ comparison. Peers choose some of what is logged (server names, what a certificat
 console form everything unprintable is escaped before it can move a cursor or begin a line.
 """
 
-import json
 import logging
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from proxy.core.config import LogFormat, LogLevel
 from proxy.core.events import Closed, Event, Reloaded, ReloadResult
 from proxy.core.reasons import EXPLANATIONS, Kind
 from proxy.ops.linewriter import LineWriter
-from proxy.ops.printable import printable
+from proxy.ops.printable import printable, printable_json
 
 _SEVERITY = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -202,15 +201,7 @@ def _json(_logger: Any, level: str, fields: MutableMapping[str, Any]) -> bytes:
     except (UnicodeEncodeError, OverflowError, TypeError, ValueError):
         # A lone surrogate (a path that is not UTF-8) or a number beyond 64 bits must not cost the line.
         text = _encoder.encode({key: printable(str(value)) for key, value in line.items()})
-    return (text if text.isascii() else _without_controls(text)) + b"\n"
-
-
-def _without_controls(text: bytes) -> bytes:
-    """Escape what JSON may hold bare and a terminal obeys all the same: the C1 controls, direction overrides."""
-    letters = text.decode()
-    if letters.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in letters).encode()
+    return printable_json(text) + b"\n"
 
 
 class _Console:

@@ -6,6 +6,8 @@ direction overrides (a name that reads as another). Everything that is not print
 printable stays as it is, so that an ordinary value costs one look.
 """
 
+import json
+
 
 def printable(text: str) -> str:
     """Give `text` as one line without controls: a newline becomes the two characters `\\` and `n`."""
@@ -14,3 +16,15 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def printable_json(text: bytes) -> bytes:
+    """Escape what JSON may hold bare and a terminal obeys all the same: the C1 controls, direction overrides."""
+    if text.isascii():
+        return text  # nearly always, and then this costs nothing
+    lines = text.decode().split("\n")
+    return "\n".join(line if line.isprintable() else _escape_in_json(line) for line in lines).encode()
+
+
+def _escape_in_json(text: str) -> str:
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)

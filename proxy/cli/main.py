@@ -56,10 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that argv (default: the process's own arguments) asks for; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _dispatch(words)
-        sys.stdout.flush()  # here and not at exit, where a closed pipe could only be reported as an ignored exception
-    except SystemExit as leaving:  # argparse, after --help or a usage error
-        return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
+        try:
+            status = _dispatch(words)
+        except SystemExit as leaving:  # argparse, after --help or a usage error
+            status = leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
+        # Now and not at exit, where a closed pipe could only be reported as an ignored exception. By print, since
+        # there is no sys.stdout at all where the caller closed it.
+        print(end="", flush=True)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

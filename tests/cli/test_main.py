@@ -116,10 +116,20 @@ def test_a_reader_that_went_away_ends_the_program_quietly() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run([*PROGRAM, "--version"], stdout=writing, stderr=subprocess.PIPE, check=False)
+        for unbuffered in ("", "1"):  # the pipe breaks at the flush, or in the middle of the command
+            environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+            command = [*PROGRAM, "--version"]
+            done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False)
+            assert (done.returncode, done.stderr) == (141, b"")
     finally:
         os.close(writing)
-    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_closed_standard_output_is_no_failure() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "--version"], stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_python_dash_m_proxy_is_the_program() -> None:

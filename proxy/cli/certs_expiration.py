@@ -14,7 +14,7 @@ from proxy.core.clockwords import rfc3339, span
 from proxy.core.configfile import ConfigFaults
 from proxy.ops.configsource import read_config_file
 from proxy.ops.printable import printable
-from proxy.tls.pemview import CertificateView, parse, view_certificate
+from proxy.tls.pemview import CertificateView, parse
 
 
 class Status(StrEnum):
@@ -73,12 +73,11 @@ def _collect(paths: Sequence[str], now: datetime, warn_within_s: int) -> tuple[l
     complaints = [f"{file}: {why}" for file, why in unreadable]
     rows: list[Row] = []
     for file, data in contents.items():
-        parsed = parse(file, data)
+        parsed = parse(file, data, now)
         complaints += [fault.detail for fault in parsed.faults]
         if parsed.keys and not parsed.certificates and not parsed.faults:
             complaints.append(f"{file}: holds a private key only, and keys do not expire: name the certificate instead")
-        for position, certificate in enumerate(parsed.certificates, 1):
-            rows.append(_row(view_certificate(certificate, position, now), file, now, warn_within_s))
+        rows += [_row(view, file, now, warn_within_s) for view in parsed.views]
     return sorted(rows, key=lambda row: row.residual_s), complaints
 
 

@@ -84,10 +84,11 @@ class FileView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parsed(NamedTuple):
-    """A file's blocks as objects; what could not be read is a fault."""
+    """A file's blocks as objects, with a view for each certificate; what could not be read is a fault."""
 
     file: str
     certificates: list[x509.Certificate]
+    views: list[CertificateView]
     keys: list[CertificatePublicKeyTypes]
     faults: list[Fault]
 
@@ -98,18 +99,18 @@ def view_files(files: dict[str, bytes], now: datetime) -> list[FileView]:
 
     files: the name to show -> the bytes
     """
-    parsed = [parse(name, data) for name, data in files.items()]
+    parsed = [parse(name, data, now) for name, data in files.items()]
     owners: dict[bytes, str] = {}
     for file in parsed:
         for position, certificate in enumerate(file.certificates, 1):
             owners.setdefault(_public_key(certificate), f"{file.file} certificate {position}")
     leaves_at_hand = any(file.certificates and not _is_authority(file.certificates[0]) for file in parsed)
-    return [_view(file, owners, leaves_at_hand, now) for file in parsed]
+    return [_view(file, owners, leaves_at_hand) for file in parsed]
 
 
-def parse(file: str, data: bytes) -> Parsed:
+def parse(file: str, data: bytes, now: datetime) -> Parsed:
     """Take a PEM file apart with the reader that `run` uses (tls/pem.py); what it refuses becomes a fault."""
-    parsed = Parsed(file, [], [], [])
+    parsed = Parsed(file, [], [], [], [])
     try:
         readers = _readers(file, data)
     except Rejected as rejected:
@@ -117,13 +118,13 @@ def parse(file: str, data: bytes) -> Parsed:
         return parsed
     for read in readers:
         try:
-            read(parsed, data)
+            read(parsed, data, now)
         except Rejected as rejected:
             parsed.faults.append(Fault(rejected.reason, rejected.detail))
     return parsed
 
 
-def view_certificate(certificate: x509.Certificate, position: int, now: datetime) -> CertificateView:
+def _view_certificate(certificate: x509.Certificate, position: int, now: datetime) -> CertificateView:
     """Describe one certificate and everything that is wrong with it, time included."""
     clock = now.timestamp()
     not_before = certificate.not_valid_before_utc.timestamp()
@@ -161,11 +162,11 @@ def view_certificate(certificate: x509.Certificate, position: int, now: datetime
     )
 
 
-def _view(file: Parsed, owners: dict[bytes, str], leaves_at_hand: bool, now: datetime) -> FileView:
+def _view(file: Parsed, owners: dict[bytes, str], leaves_at_hand: bool) -> FileView:
     chain, chain_fault = _judge_order(file.certificates)
     return FileView(
         file=file.file,
-        certificates=[view_certificate(each, position, now) for position, each in enumerate(file.certificates, 1)],
+        certificates=file.views,
         keys=[_view_key(key, owners, leaves_at_hand) for key in file.keys],
         chain=chain,
         faults=[*file.faults, *([chain_fault] if chain_fault else [])],
@@ -206,11 +207,20 @@ def _issued(lower: x509.Certificate, upper: x509.Certificate) -> bool:
 
 def _judge_ca(certificate: x509.Certificate, uris: list[str]) -> None:
     ids = [uri for uri in uris if uri.lower().startswith("spiffe:")]
-    # Which domain's bundle it will stand in is not known here, so it is held against the domain it names itself.
-    judge_authority(certificate, parse_authority_id(ids[0]) if len(ids) == 1 else TrustDomain("unknown"))
+    domain = TrustDomain("unknown")
+    if len(ids) == 1:
+        try:
+            # Which domain's bundle it will stand in is not known here: it is held against the domain it names itself.
+            domain = parse_authority_id(ids[0])
+        except Rejected:
+            judge_leaf(certificate)  # an ID with a path wants to be a leaf's: refused in the words of the data path
+    judge_authority(certificate, domain)
 
 
-def _readers(file: str, data: bytes) -> list[Callable[[Parsed, bytes], None]]:
+_Reader = Callable[[Parsed, bytes, datetime], None]
+
+
+def _readers(file: str, data: bytes) -> list[_Reader]:
     """Choose what to look for; a file with neither goes to the certificates' reader, which says what is there."""
     if len(data) > MAX_FILE_BYTES:
         raise Rejected(Reason.PEM_MALFORMED, f"{file}: more than {MAX_FILE_BYTES} bytes, no PEM file is that long")
@@ -221,25 +231,20 @@ def _readers(file: str, data: bytes) -> list[Callable[[Parsed, bytes], None]]:
     return [_read_certificates, _read_key] if any("CERTIFICATE" in block.label for block in blocks) else [_read_key]
 
 
-def _read_certificates(parsed: Parsed, data: bytes) -> None:
+def _read_certificates(parsed: Parsed, data: bytes, now: datetime) -> None:
     for position, certificate in enumerate(read_certificates(data, parsed.file), 1):
-        _demand_answers(certificate, f"{parsed.file}, certificate {position}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what they warn of is a fault here, in words of ours
+                parsed.views.append(_view_certificate(certificate, position, now))
+        except Exception as error:  # the parser is lazy: what it cannot read it says only when it is asked
+            detail = f"{parsed.file}, certificate {position}: it cannot be read: {quote(str(error))}"
+            raise Rejected(Reason.CERTIFICATE_INVALID, detail) from None
         parsed.certificates.append(certificate)
 
 
-def _read_key(parsed: Parsed, data: bytes) -> None:
+def _read_key(parsed: Parsed, data: bytes, _: datetime) -> None:
     parsed.keys.append(read_private_key(data, parsed.file).public_key())
-
-
-def _demand_answers(certificate: x509.Certificate, place: str) -> None:
-    """Ask once for everything that is asked later: the parser is lazy, and what it cannot read it says only then."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.serial_number)
-            _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.signature)
-    except Exception as error:
-        raise Rejected(Reason.CERTIFICATE_INVALID, f"{place}: it cannot be read: {quote(str(error))}") from None
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

@@ -68,8 +68,8 @@ def _certificate_lines(view: CertificateView, of: int) -> Iterator[str]:
 
 
 def _key_lines(view: KeyView, file: str) -> Iterator[str]:
-    belongs = f"belongs to {view.belongs_to}" if view.belongs_to else "its certificate is not among these files"
-    yield f"  private key: {view.key_type}, {printable(belongs)}"
+    belongs = f", belongs to {printable(view.belongs_to)}" if view.belongs_to else ""
+    yield f"  private key: {view.key_type}{belongs}"
     yield from (f"    {_fault_words(fault)}" for fault in view.faults)
     mode = open_to_others(file)
     if mode:

@@ -102,7 +102,9 @@ def targets(stdlib_openssl: tuple[int, ...]) -> dict[str, tuple[Target, ...]]:
         "start_s": (Target(None, 1.0),),
         "idle_mib": (Target(None, 45.0),),
         "connection_kib": (Target(None, 38.0),),
-        "second_wave_kib": (Target(None, 1.0),),  # "adds nothing", less than a page in four connections
+        "second_wave_kib": (
+            Target(None, 2.0),
+        ),  # "adds nothing": a bare engine's heap differs by this much from run to run
         "kept_share": (Target(None, 0.5),),  # "most of it goes back to the system"
     }
 

@@ -48,7 +48,7 @@ def inbound_table(numbers: Numbers, bounds: Bounds) -> str:
         row += [f"{spread(rounds.get('product', [])):.0%}" if "product" in figures else ""]
         rows.append([*row, bounds_text(wanted), judge(wanted, figures, "product").value])
         if "bare_no_tickets" in figures:
-            plain = ["  the same without tickets", measure.unit, figure(figures, "bare_no_tickets"), "", ""]
+            plain = ["... without tickets", measure.unit, figure(figures, "bare_no_tickets"), "", ""]
             rows.append([*plain, ratio(figures, "product", "bare_no_tickets"), "", "", "", ""])
     headers = ["inbound, server CPU", "unit", "bare", "ordinary", "product", "/bare", "/ordinary", "±", "target", ""]
     return tabulate(rows, headers, disable_numparse=True, colalign=["left", "left", *["right"] * 6, "left", "left"])

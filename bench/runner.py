@@ -23,6 +23,7 @@ IN_FLIGHT = 32  # enough to keep the server busy: a server that waits pays a wak
 REQUEST_CONNECTIONS = 64
 IDLE_CONNECTIONS = 1_000
 OUTBOUND_RESUMED_SHARE = 0.95  # the first of a burst may start before a session is there to offer
+MEMORY_LOOK_S = 0.25
 RETURN_S = 15.0  # how long memory may take to go back after the last close
 ONLY_FULL = ("bare_no_tickets",)
 CHAIN_MEASURES = ("full_1_3", "resumed_1_3", "requests", "upload", "download")
@@ -40,7 +41,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale(rounds=3, connections=300, requests=12_000, bulk_bytes=128 * MIB, memory_rounds=1),
+    "quick": Scale(rounds=3, connections=250, requests=12_000, bulk_bytes=128 * MIB, memory_rounds=1),
     "full": Scale(rounds=5, connections=2_000, requests=60_000, bulk_bytes=1024 * MIB, memory_rounds=3),
 }
 
@@ -173,14 +174,14 @@ def start_outbound(fleet: Fleet, sides: dict[str, Side], app_port: int) -> None:
     sides |= {"outbound": outbound, "chain": chain}
 
 
-def settled_memory(pid: int, at_most_s: float = 1.0) -> tuple[int, int]:
-    """(PSS, RSS) once they stop shrinking: a side may give memory back a while after the last close."""
+def least_memory(pid: int, at_most_s: float = 1.0, enough: int = 0) -> tuple[int, int]:
+    """(PSS, RSS) at its least within a while: a side may give memory back some time after the last close."""
     deadline = time.monotonic() + at_most_s
-    last = proctree.memory_bytes(pid)
-    while time.monotonic() < deadline:
-        time.sleep(0.25)
-        last = min(last, proctree.memory_bytes(pid))
-    return last
+    least = proctree.memory_bytes(pid)
+    while time.monotonic() < deadline and least[0] > enough:
+        time.sleep(MEMORY_LOOK_S)
+        least = min(least, proctree.memory_bytes(pid))
+    return least
 
 
 def memory_of(fleet: Fleet, name: str, results: Results) -> None:
@@ -189,14 +190,16 @@ def memory_of(fleet: Fleet, name: str, results: Results) -> None:
         port = fleet.app_ports[0]
         side = fleet.inbound(port, stack, "product") if name == "product" else fleet.yardstick(name, port, stack)
         pid = side.pids[0]
-        idle, idle_rss = settled_memory(pid)
-        peaks, after = [], idle
+        idle, idle_rss = least_memory(pid)
+        peaks = []
         for _ in range(2):
-            fleet.load("hold", count=IDLE_CONNECTIONS, address=side.door(""), tls="1.3", in_flight=32)
-            peaks.append(settled_memory(pid)[0])
+            fleet.load("hold", count=IDLE_CONNECTIONS, address=side.door(""), tls="1.3", in_flight=IN_FLIGHT)
+            peaks.append(least_memory(pid)[0])
             fleet.load("release")
-            after = settled_memory(pid, RETURN_S if name == "product" else 1.0)[0]
-    growth = max(peaks[0] - idle, 1)
+        growth = max(peaks[0] - idle, 1)
+        # Waits longer only for what has promised to give memory back, and no longer than it keeps most of it.
+        wait_s = RETURN_S if name == "product" else 1.0
+        after = least_memory(pid, wait_s, idle + growth // 4)[0]
     for measure, number in {
         "start_s": side.started_s,
         "idle_mib": idle / MIB,

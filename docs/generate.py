@@ -10,10 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pages.configuration import generate_config_pages
+from pages.metrics import generate_metric_pages
+from pages.reasons import generate_reason_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PAGES: tuple[Callable[[], dict[str, str]], ...] = (generate_config_pages,)
+PAGES: tuple[Callable[[], dict[str, str]], ...] = (
+    generate_config_pages,
+    generate_reason_pages,
+    generate_metric_pages,
+)
 
 
 def main() -> int:

@@ -104,11 +104,11 @@ class ListKind:
         return tuple(values)
 
     def _repeats(self, node: Sequence, values: list[object], path: str, faults: Faults) -> bool:
-        before = len(faults.found)
+        first: dict[object, int] = {}
         for i, value in enumerate(values):
-            if value in values[:i]:
-                faults.add(f"{path}[{i}]", node.items[i].line, f"the same as [{values.index(value)}]; remove one")
-        return len(faults.found) > before
+            if first.setdefault(value, i) != i:
+                faults.add(f"{path}[{i}]", node.items[i].line, f"the same as [{first[value]}]; remove one")
+        return len(first) < len(values)
 
 
 @dataclass(frozen=True, slots=True)

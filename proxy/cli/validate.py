@@ -2,23 +2,20 @@
 `mtls-sidecar validate`: every fault of a configuration at once, or one line that says what would run.
 
 Faults go to stdout, one a line, as `FILE:LINE: PATH: MESSAGE`, which editors and CI systems can follow; --json gives
-the same to programs.
+the same to programs. Warnings about the identity files go to stderr and change nothing about the exit status.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
 
-from proxy.core.config import Config, ConfigFault, IdentityConfig, InboundConfig, OutboundConfig
+from proxy.cli.identitycheck import judge_identity_files
+from proxy.core.config import Config, InboundConfig, OutboundConfig
 from proxy.core.configfile import ConfigFaults
 from proxy.ops.configsource import read_config_file
 
 EXIT_GOOD = 0
 EXIT_FAULTS = 2
-
-# What judges the identity files once the configuration itself is good: takes the section, returns a fault for each file
-# that is missing or bad, with the path of its key ("identity.cert").
-IDENTITY_CHECKS: tuple[Callable[[IdentityConfig], tuple[ConfigFault, ...]], ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,19 +28,22 @@ def run(args: argparse.Namespace) -> int:
     """Validate; returns 0 where nothing is wrong, else 2."""
     try:
         config = read_config_file(args.config)
-        _check_identity_files(config, file=args.config)
+        warnings = _check_identity_files(config, file=args.config)
     except ConfigFaults as faults:
         print(json.dumps(_faults_object(faults)) if args.json else faults)
         return EXIT_FAULTS
+    for warning in warnings:
+        print(f"{args.config}: warning: {warning}", file=sys.stderr)  # stdout is the verdict's
     print(json.dumps(_good_object(args.config, config)) if args.json else f"{args.config}: good: {_summary(config)}")
     return EXIT_GOOD
 
 
-def _check_identity_files(config: Config, *, file: str) -> None:
-    """Judge the files under `identity` as `run` would. Raises: ConfigFaults, with every fault of every file."""
-    faults = tuple(fault for check in IDENTITY_CHECKS for fault in check(config.identity))
-    if faults:
-        raise ConfigFaults(file, faults)
+def _check_identity_files(config: Config, *, file: str) -> tuple[str, ...]:
+    """Judge the files under `identity` as `run` would. Returns: warnings. Raises: ConfigFaults."""
+    verdict = judge_identity_files(config.identity)
+    if verdict.faults:
+        raise ConfigFaults(file, verdict.faults)
+    return verdict.warnings
 
 
 def _summary(config: Config) -> str:

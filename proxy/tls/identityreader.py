@@ -97,7 +97,7 @@ async def read_identity(config: IdentityConfig, *, sleep: Sleep, patience_s: flo
     refusal = Rejected(Reason.FILES_UNSTABLE, "")
     for pause_s in (*_pauses(patience_s), None):
         try:
-            now = {path: _read(path, name) for path, name in names.items()}
+            now = _read_all(names)
         except Rejected as rejected:
             # Never final: `..data` of some writers is gone for a moment, and a file may be replaced just now.
             before, refusal = None, rejected
@@ -147,6 +147,20 @@ def _unstable(
     return Rejected(Reason.FILES_UNSTABLE, f"{which} kept changing or vanishing for {patience_s:g} s")
 
 
+def _read_all(names: Mapping[str, str]) -> dict[str, _File]:
+    """One reading. A refusal names every file that cannot be read: who mounts a folder wrongly misses all of them."""
+    files: dict[str, _File] = {}
+    refusals: list[Rejected] = []
+    for path, name in names.items():
+        try:
+            files[path] = _read(path, name)
+        except Rejected as rejected:
+            refusals.append(rejected)
+    if refusals:
+        raise Rejected(refusals[0].reason, "; ".join(refusal.detail for refusal in refusals))
+    return files
+
+
 def _read(path: str, name: str) -> _File:
     try:
         target = os.path.realpath(path)
@@ -158,7 +172,7 @@ def _read(path: str, name: str) -> _File:
                 raise Rejected(
                     Reason.FILE_MISSING, f"{name} is {_kind(status.st_mode)}, and a regular file was expected"
                 )
-            return _File(target, _read_all(descriptor, name), stat.S_IMODE(status.st_mode))
+            return _File(target, _read_bytes(descriptor, name), stat.S_IMODE(status.st_mode))
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -168,7 +182,7 @@ def _read(path: str, name: str) -> _File:
         raise Rejected(Reason.FILE_MISSING, f"cannot read {name}: no file can have such a name") from error
 
 
-def _read_all(descriptor: int, name: str) -> bytes:
+def _read_bytes(descriptor: int, name: str) -> bytes:
     parts: list[bytes] = []
     size = 0
     while part := os.read(descriptor, MAX_FILE_BYTES + 1 - size):

@@ -204,6 +204,18 @@ async def test_a_missing_file_is_named_with_who_we_are(tmp_path: Path) -> None:
     assert sum(pauses.taken) == pytest.approx(PATIENCE_S)
 
 
+async def test_every_missing_file_is_named(tmp_path: Path) -> None:
+    config = identity(tmp_path)
+    shutil.rmtree(tmp_path)
+    reason, detail = await refusal(config, Pauses())
+    assert reason is Reason.FILE_MISSING
+    assert [one.split(" (")[0] for one in detail.split("; ")] == [
+        "cannot read identity.cert",
+        "cannot read identity.key",
+        "cannot read identity.bundles[example.org]",
+    ]
+
+
 async def test_an_unreadable_file_is_named_with_its_owner_and_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

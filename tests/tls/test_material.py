@@ -20,11 +20,12 @@ from proxy.tls.material import Material, check_identity
 from tests import minting
 from tests.minting import DAY_S, DOMAIN, HOUR_S
 
-NOW = minting.clock().timestamp()
-ROOT = minting.authority()
+START = minting.clock()
+NOW = START.timestamp()
+ROOT = minting.authority(now=START)
 OTHER = minting.authority()  # the same trust domain, another CA
 PARTNER = minting.authority("partner.example")
-SVID = minting.svid(ROOT)
+SVID = minting.svid(ROOT, now=START)
 OWN = TrustDomain(DOMAIN)
 
 
@@ -65,7 +66,7 @@ def test_every_kind_of_key_that_can_be_minted_is_taken(key_type: str) -> None:
 
 
 def test_intermediates_are_sent_and_a_root_is_not() -> None:
-    intermediate = ROOT.intermediate(now=minting.clock(), lifetime_s=HOUR_S)
+    intermediate = ROOT.intermediate(now=START, lifetime_s=HOUR_S)
     svid = minting.svid(intermediate)
     material = check_identity(files(svid, cert=svid.cert_pem + ROOT.cert_pem + svid.cert_pem), NOW)
     assert material.chain == (svid.leaf, intermediate.certificate)
@@ -84,7 +85,7 @@ def test_a_bundle_may_hold_several_roots_each_counted_once() -> None:
 
 
 def test_an_expired_root_is_left_out_with_a_warning() -> None:
-    old = minting.authority(now=minting.clock() - timedelta(days=3))
+    old = minting.authority(now=START - timedelta(days=3))
     material = check_identity(files(bundles={DOMAIN: old.bundle_pem + ROOT.bundle_pem}), NOW)
     assert material.bundles == {OWN: (ROOT.certificate,)}
     assert len(material.warnings) == 1
@@ -93,8 +94,8 @@ def test_an_expired_root_is_left_out_with_a_warning() -> None:
 
 
 def test_the_root_that_was_renewed_with_its_key_is_the_one_that_counts() -> None:
-    old = Authority.create(DOMAIN, now=minting.clock(), lifetime_s=HOUR_S)
-    new = Authority.create(DOMAIN, now=minting.clock(), lifetime_s=DAY_S, key=old.key)
+    old = Authority.create(DOMAIN, now=START, lifetime_s=HOUR_S)
+    new = Authority.create(DOMAIN, now=START, lifetime_s=DAY_S, key=old.key)
     svid = minting.svid(old, lifetime_s=HOUR_S)
     for pems in (old.bundle_pem + new.bundle_pem, new.bundle_pem + old.bundle_pem):
         material = check_identity(files(svid, bundles={DOMAIN: pems}), NOW)
@@ -181,7 +182,7 @@ def test_a_key_or_a_revocation_list_where_none_belongs_is_a_warning() -> None:
             "certificate 2: the certificate is refused: it is the authority of the trust domain partner.example",
         ),
         (
-            lambda: files(bundles={DOMAIN: minting.authority(now=minting.clock() - timedelta(days=3)).bundle_pem}),
+            lambda: files(bundles={DOMAIN: minting.authority(now=START - timedelta(days=3)).bundle_pem}),
             Reason.CERTIFICATE_EXPIRED,
             "identity.bundles[example.org] (/svid/ca.crt): every CA in it has expired",
         ),
@@ -199,7 +200,7 @@ def test_each_fault_of_a_set_has_its_reason(make: Callable[[], IdentityFiles], r
 
 
 def test_a_missing_intermediate_is_an_untrusted_chain() -> None:
-    svid = minting.svid(ROOT.intermediate(now=minting.clock(), lifetime_s=HOUR_S))
+    svid = minting.svid(ROOT.intermediate(now=START, lifetime_s=HOUR_S))
     assert refusal(files(svid, cert=chain_pem([svid.leaf])))[0] is Reason.CHAIN_UNTRUSTED
 
 

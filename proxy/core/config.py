@@ -7,6 +7,7 @@ contract's; an absent key never means "allow". Durations are seconds, and zero t
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ class TcpAddress:
 
     host: str
     port: int
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the host is an IP address rather than a name."""
+        try:
+            ip_address(self.host.partition("%")[0])
+        except ValueError:
+            return False
+        return True
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -20,7 +20,7 @@ from typing import Self
 import h11
 
 from proxy.core.config import TcpAddress, UnixAddress
-from proxy.ops import unixsocket
+from proxy.net import unixsocket
 
 _READ_BYTES = 16 * 1024
 

@@ -132,6 +132,21 @@ def select_alpn(context: SSL.Context, ours: tuple[str, ...]) -> Any:
     return select
 
 
+def keep_server_names(context: SSL.Context) -> Any:
+    """
+    Let a server keep the client's server name in its sessions: without any callback a resumed TLS 1.2 has none.
+
+    Returns: the callback, which must be kept alive as long as any SSL of that context
+    """
+
+    @ffi.callback("int(SSL *, int *, void *)", error=lib.SSL_TLSEXT_ERR_ALERT_FATAL)  # type: ignore[untyped-decorator]
+    def acknowledge(_ssl: Any, _alert: Any, _argument: Any) -> int:
+        return int(lib.SSL_TLSEXT_ERR_OK)
+
+    lib.SSL_CTX_set_tlsext_servername_callback(context._context, acknowledge)
+    return acknowledge
+
+
 def new_ssl(context: SSL.Context, descriptor: int) -> Any:
     """A new SSL on a socket's descriptor; freed by `free_ssl`, or by the garbage collector at the latest."""
     ssl = lib.SSL_new(context._context)

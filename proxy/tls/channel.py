@@ -222,6 +222,11 @@ class TlsChannel:
         self._free()
         _reset(self.sock)
 
+    def release(self) -> None:
+        """Let go of OpenSSL's part and leave the socket open: after a refusal, to let the peer read the alert."""
+        if self.fd >= 0:
+            self._free()
+
     def _free(self) -> None:
         if self.end not in (End.ALERT, End.PROTOCOL):  # a session that the peer refused must not be resumed
             binding.lib.SSL_set_shutdown(self._ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)

@@ -115,8 +115,7 @@ class ServerContext(PeerContext):
         context = self._ssl_context
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: no state per client on our side
         context.set_session_id(next(_context_numbers).to_bytes(16, "big"))
-        # Without this callback OpenSSL keeps no server name in a session: a resumed TLS 1.2 connection would have none.
-        context.set_tlsext_servername_callback(_acknowledge_server_name)
+        self._server_name_callback = binding.keep_server_names(context)
         if alpn:
             self._alpn_callback = binding.select_alpn(context, alpn)
 

@@ -82,7 +82,18 @@ _GROUPS = {"secp256r1": "P-256", "prime256v1": "P-256", "secp384r1": "P-384", "s
 class Handshake:
     """The handshake of one connection. `peer` is set when, and only when, it ended well."""
 
-    __slots__ = ("_context", "_refusal", "_ssl", "_verdict", "channel", "leaf", "peer", "permit", "resumed")
+    __slots__ = (
+        "_context",
+        "_first_session",
+        "_refusal",
+        "_ssl",
+        "_verdict",
+        "channel",
+        "leaf",
+        "peer",
+        "permit",
+        "resumed",
+    )
 
     def __init__(self, context: "PeerContext", sock: "socket.socket", ssl: Any) -> None:
         self._context = context
@@ -93,6 +104,7 @@ class Handshake:
         self.peer: PeerIdentity | None = None
         self.permit: Permit | None = None  # what the policy gave for it; a server's identity gets none
         self.resumed = False
+        self._first_session: Any = None
         self.channel = TlsChannel(sock, ssl, self)
 
     def step(self) -> Step:
@@ -133,6 +145,7 @@ class Handshake:
         return _X509_ERROR_OF_ALERT[_ALERT_OF.get(reason, "internal")]
 
     def _done(self) -> None:
+        self._first_session = binding.lib.SSL_get_session(self._ssl)
         self.resumed = bool(binding.lib.SSL_session_reused(self._ssl))
         if self.resumed:
             self.peer = self._resumed()
@@ -202,6 +215,10 @@ class Handshake:
     def version(self) -> str:
         """The protocol version in use: "TLSv1.2" or "TLSv1.3"."""
         return binding.text_of(binding.lib.SSL_get_version(self._ssl)) or "unknown"
+
+    def ticket_has_come(self) -> bool:
+        """TLS 1.3, our side the client: whether the server has sent a session ticket, which makes a new session."""
+        return bool(binding.lib.SSL_get_session(self._ssl) != self._first_session)
 
     def session(self) -> Any | None:
         """The session to resume later (TLS 1.3: once a ticket has come)."""

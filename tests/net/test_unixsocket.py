@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.ops import unixsocket
+from proxy.net import unixsocket
 
 
 def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """
-A listening unix socket that only its owner can reach, and its file.
+A listening unix socket that only whom it is for can reach, and its file.
 
 The file of a program that was killed stays behind. It is replaced when nobody answers on it; a living listener and
 anything that is not a socket are left alone and reported.
@@ -29,10 +29,11 @@ class Listening:
             pass
 
 
-def listen(path: str) -> Listening:
+def listen(path: str, *, mode: int = 0o600, backlog: int = 64) -> Listening:
     """
-    Listen on `path` for the owner alone (mode 0600), in place of a socket that nobody listens on any more.
+    Listen on `path`, in place of a socket that nobody listens on any more.
 
+    mode:   permissions of the file, whatever the umask says; by default for the owner alone
     Raises: OSError(EADDRINUSE) for a living listener, OSError(EEXIST) for another kind of file, any other OSError
     """
     _remove_stale(path)
@@ -40,8 +41,8 @@ def listen(path: str) -> Listening:
     try:
         ours.setblocking(False)
         ours.bind(path)
-        os.chmod(path, 0o600)  # before listen(): until then nobody can connect, whatever the umask said
-        ours.listen(64)
+        os.chmod(path, mode)  # before listen(): until then nobody can connect
+        ours.listen(backlog)
         return Listening(ours, path, os.stat(path).st_ino)
     except OSError:
         ours.close()

@@ -1,0 +1,72 @@
+"""
+How much a worker takes on: `limits` as counters and token buckets. Values and arithmetic; the clock is an argument.
+"""
+
+from proxy.core.config import Limits
+from proxy.core.reasons import Reason, Rejected
+
+MAX_SOURCES = 8192  # addresses whose rate is remembered; the one that was quiet longest is forgotten first
+
+
+class TokenBucket:
+    """Lets `rate` through per second, and as many at once (one at least) after a quiet second."""
+
+    __slots__ = ("_at", "_tokens")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._tokens = max(rate, 1.0)
+        self._at = now
+
+    def take(self, rate: float, now: float) -> bool:
+        """Take one token if there is one. now: monotonic seconds."""
+        self._tokens = min(max(rate, 1.0), self._tokens + (now - self._at) * rate)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Admission:
+    """The state behind `limits` of one worker."""
+
+    __slots__ = ("_all", "_sources", "connections", "handshakes", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.connections = 0
+        self.handshakes = 0
+        self._all: TokenBucket | None = None
+        self._sources: dict[str, TokenBucket] = {}
+
+    @property
+    def may_accept(self) -> bool:
+        """Whether there is a place for another handshake; if not, connections wait in the backlog."""
+        return not self.limits.handshakes or self.handshakes < self.limits.handshakes
+
+    def check(self, source: str, now: float) -> None:
+        """
+        Judge a connection that was just accepted.
+
+        source: the client's IP address ("" for a unix socket, which has no source of its own)
+        Raises: Rejected(OVERLOADED | RATE_LIMITED)
+        """
+        limits = self.limits
+        if limits.connections and self.connections >= limits.connections:
+            raise Rejected(Reason.OVERLOADED, f"limits.connections is {limits.connections}, and all are in use")
+        per_source = limits.handshakes_per_s_per_source
+        if per_source and source and not self._bucket_of(source, per_source, now).take(per_source, now):
+            raise Rejected(Reason.RATE_LIMITED, f"{source} opens more than {per_source:g} connections per second")
+        rate = limits.handshakes_per_s
+        if rate:
+            if self._all is None:
+                self._all = TokenBucket(rate, now)
+            if not self._all.take(rate, now):
+                raise Rejected(Reason.RATE_LIMITED, f"more than {rate:g} connections per second are opened")
+
+    def _bucket_of(self, source: str, rate: float, now: float) -> TokenBucket:
+        bucket = self._sources.pop(source, None) or TokenBucket(rate, now)
+        self._sources[source] = bucket  # at the end again: the order is that of the last use
+        if len(self._sources) > MAX_SOURCES:
+            del self._sources[next(iter(self._sources))]
+        return bucket

@@ -1,0 +1,121 @@
+"""
+From a Permit to a connected socket: no permit, no dial.
+
+A name is looked up at every dial (the loop's resolver; Kubernetes changes addresses under a name), and every address is
+tried in happy-eyeballs order (RFC 8305, by aiohappyeyeballs) until one answers or the deadline is over. An IP literal
+and a unix path skip all that: for the app beside us, the ordinary case, a dial is one system call, since the loopback
+handshake is over when `connect` returns.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+from typing import NamedTuple
+
+import aiohappyeyeballs
+
+from proxy.core.config import TcpAddress, UnixAddress, UpstreamAddress
+from proxy.core.policy import Permit
+from proxy.core.reasons import Reason, Rejected
+from proxy.net.readiness import deadline_in, writable
+
+HAPPY_EYEBALLS_DELAY_S = 0.25  # RFC 8305 5: how long an address may keep the next one waiting
+
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+class Dialed(NamedTuple):
+    """A connected, non-blocking socket and the address that answered, "HOST:PORT" or "unix:/path"."""
+
+    sock: socket.socket
+    address: str
+
+
+async def dial(loop: asyncio.AbstractEventLoop, permit: Permit, target: UpstreamAddress, connect_s: float) -> Dialed:
+    """
+    Connect to the upstream of the permit's listener.
+
+    connect_s: for the look-up and all addresses together; 0 waits without end
+    Raises:    Rejected(UPSTREAM_REFUSED | UPSTREAM_TIMEOUT | UPSTREAM_UNRESOLVED | OVERLOADED)
+    """
+    if not isinstance(permit, Permit):
+        raise TypeError("dial takes a Permit")
+    try:
+        if isinstance(target, UnixAddress):
+            return Dialed(await _connect(loop, socket.AF_UNIX, target.path, connect_s), str(target))
+        if target.is_literal:
+            family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+            sock = await _connect(loop, family, (target.host, target.port), connect_s)
+            return Dialed(sock, str(target))
+        return await _connect_by_name(loop, target, connect_s)
+    except TimeoutError:
+        raise Rejected(Reason.UPSTREAM_TIMEOUT, f"{target} did not answer within {connect_s:g} s") from None
+    except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise Rejected(Reason.OVERLOADED, f"no file descriptor left to dial {target}") from None
+        raise Rejected(Reason.UPSTREAM_REFUSED, f"{target}: {_words(error)}") from None
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop, family: int, address: tuple[str, int] | str, connect_s: float
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        deadline = deadline_in(loop, connect_s)
+        code = sock.connect_ex(address)
+        # A unix socket whose backlog is full says EAGAIN and offers nothing to wait for.
+        while code == errno.EAGAIN and family == socket.AF_UNIX:
+            if deadline is not None and loop.time() > deadline:
+                raise TimeoutError
+            await asyncio.sleep(0.01)
+            code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS and not _is_connected(sock):
+            await writable(loop, sock.fileno(), deadline)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+async def _connect_by_name(loop: asyncio.AbstractEventLoop, target: TcpAddress, connect_s: float) -> Dialed:
+    async with asyncio.timeout(connect_s or None):
+        try:
+            infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise Rejected(Reason.UPSTREAM_UNRESOLVED, f"{target.host}: {error.strerror}") from None
+        if not infos:
+            raise Rejected(Reason.UPSTREAM_UNRESOLVED, f"{target.host} has no address")
+        sock = await aiohappyeyeballs.start_connection(
+            infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=loop
+        )
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Dialed(sock, format_address(sock.getpeername()))
+
+
+def format_address(address: object) -> str:
+    """A socket's address as the log has it: "HOST:PORT", "[v6]:PORT", or "unix:/path" ("unix:" when unnamed)."""
+    if isinstance(address, tuple):
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = os.fsdecode(address) if isinstance(address, (bytes, str)) else ""
+    return f"unix:{name}"
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,107 @@
+"""
+Accepting: from a listening socket to connections, as fast as the worker may take them and no faster.
+
+One callback takes what waits in the backlog, a bounded number at a time so that live connections get their turn. While
+`limits.handshakes` is reached the socket is not watched at all and the kernel's backlog holds the clients; the worker
+calls `resume` when a place is free.
+
+Without a file descriptor left, `accept` fails and the socket stays readable: a loop that only retried would spin. One
+descriptor is held in reserve, spent to accept and refuse the waiting client, and then the socket rests for a moment.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+from proxy.core.events import Listener
+from proxy.net.sockets import ListeningSocket
+
+ACCEPTS_A_TURN = 32
+REST_S = 0.1
+_TRANSIENT = (ConnectionAbortedError, InterruptedError)  # the client left while it waited; signals
+
+Take = Callable[[Listener, socket.socket, object], bool]
+
+
+class Acceptor:
+    """
+    One listening socket at work.
+
+    take:    called with the listener, a non-blocking connected socket and the peer's address; returns False when no
+             more may be taken for now (then `resume` is called later)
+    starved: called when a client had to be refused for want of a descriptor
+    """
+
+    __slots__ = ("_loop", "_reserve", "_rest", "_starved", "_take", "_watching", "listener", "listening")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: Listener,
+        listening: ListeningSocket,
+        take: Take,
+        starved: Callable[[Listener], None],
+    ) -> None:
+        self._loop = loop
+        self._take = take
+        self._starved = starved
+        self._watching = False
+        self._rest: asyncio.TimerHandle | None = None
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.listener = listener
+        self.listening = listening
+
+    def resume(self) -> None:
+        """Watch the socket (again)."""
+        if not self._watching and self._rest is None:
+            self._watching = True
+            self._loop.add_reader(self.listening.sock.fileno(), self._on_readable)
+
+    def pause(self) -> None:
+        """Leave what comes in the backlog."""
+        if self._watching:
+            self._watching = False
+            self._loop.remove_reader(self.listening.sock.fileno())
+
+    def stop(self) -> None:
+        """Accept nothing any more. The socket itself stays open; it is its owner's to close."""
+        self.pause()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        os.close(self._reserve)
+
+    def _on_readable(self) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                sock, address = self.listening.sock.accept()
+            except BlockingIOError:
+                return
+            except _TRANSIENT:
+                continue
+            except OSError:
+                self._starve()
+                return
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not self._take(self.listener, sock, address):
+                self.pause()
+                return
+
+    def _starve(self) -> None:
+        """EMFILE, ENFILE, ENOBUFS, ENOMEM: refuse one client with the reserve, then rest."""
+        os.close(self._reserve)
+        try:
+            self.listening.sock.accept()[0].close()
+        except OSError:
+            pass
+        self._starved(self.listener)
+        self.pause()
+        self._rest = self._loop.call_later(REST_S, self._wake)
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _wake(self) -> None:
+        self._rest = None
+        self.resume()

@@ -1,0 +1,360 @@
+"""
+Bytes from one channel to the other, both ways, until both have ended: the hardest room, and the one where the time
+goes.
+
+Theory of operation. A Relay owns two pumps. A pump reads its source when the loop says so, into the worker's one
+scratch buffer, and offers the bytes to its sink at once. In the ordinary case that is all: two calls into Python per
+message, no copy kept, no task switched. What the sink did not take is copied into the pump's own `_pending`, and from
+then on the pump waits for its sink to become writable and does not read: that is the whole of backpressure, and bounds
+what a connection can hold to one scratch per direction.
+
+A pump's life is one state, and what the loop watches follows from it:
+
+    FLOWING     the source is read                             -> STALLED, FINISHING, FINISHED, ABANDONED
+    STALLED     `_pending` waits for the sink, nothing is read -> FLOWING, FINISHING, FINISHED, ABANDONED
+    FINISHING   the source has ended, the sink is to be told   -> FINISHED, ABANDONED
+    FINISHED    every byte and the end itself were handed on
+    ABANDONED   this direction was cut
+
+How a stream ended is passed on as it was (RFC 8446 6.1). CLEAN becomes a half-close of the other side, and the other
+direction goes on for as long as bytes flow. Anything else becomes a reset of the other side, because a FIN would say
+"this was all there is". A reset makes our kernel forget what it has not sent yet, so after TRUNCATED, where every byte
+that came is to arrive, the other kernel's acknowledgement is waited for first (`_settle`); so it is where a reply was
+complete but its reader is still sending, since closing a socket with unread bytes resets it too.
+
+When a *write* fails, the peer may have said why just before (a TLS alert, the rest of an answer), and that still lies
+in the receive buffer. So a broken sink ends only its own direction: the opposite pump reads on to the end that is
+there.
+
+Time is looked at by one timer per connection (`_check`), which computes the next deadline from the last activity, so
+that a byte costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
+
+`stop()` ends the relay from outside (drain, policy, trust). It resets both sides, because a stream that was cut must
+not look complete; an idle connection alone is closed in order, as keep-alive clients expect.
+"""
+
+import asyncio
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from proxy.core.clockwords import rfc3339
+from proxy.core.config import Timeouts
+from proxy.core.reasons import Reason
+from proxy.tls.channel import Channel, End, Scratch
+from proxy.tls.verify import PeerIdentity
+
+SETTLE_POLL_S = 0.005  # how often the kernel is asked whether the peer has acknowledged everything
+SETTLE_S = 5.0  # how long at most: a peer that does not read has had its chance
+CLOCK_CHECK_S = 60.0  # the wall clock may be set meanwhile: a lapse is noticed within this time all the same
+
+
+class Outcome(NamedTuple):
+    """Why a relay ended."""
+
+    reason: Reason
+    detail: str
+
+
+class State(Enum):
+    """Where a pump is in its life (table above)."""
+
+    FLOWING = auto()
+    STALLED = auto()
+    FINISHING = auto()
+    FINISHED = auto()
+    ABANDONED = auto()
+
+
+_OVER = (State.FINISHED, State.ABANDONED)
+
+
+class Pump:
+    """One direction. sender: who feeds it, for details; count: bytes taken from the source so far."""
+
+    __slots__ = ("_loop", "_pending", "_relay", "count", "sender", "sink", "source", "state")
+
+    def __init__(self, relay: "Relay", sender: str, source: Channel, sink: Channel, pending: bytes) -> None:
+        self._relay = relay
+        self._loop = relay.loop
+        self._pending = pending
+        self.sender = sender
+        self.source = source
+        self.sink = sink
+        self.count = 0
+        self.state = State.FLOWING
+
+    def start(self) -> None:
+        """Begin, with the pending bytes first."""
+        if self._pending:
+            self._stall(self._pending)
+        elif self is self._relay.down and self._relay.answered is not None:
+            self._loop.add_reader(self.source.fd, self.on_first_readable)
+        else:
+            self._loop.add_reader(self.source.fd, self.on_readable)
+
+    def on_readable(self) -> None:
+        """Move what is there. The hot path: every line here is paid for with every message."""
+        relay = self._relay
+        scratch = relay.scratch
+        n = self.source.receive(scratch)
+        if n:
+            self.count += n
+            relay.active_at = relay.time()
+            taken = self.sink.send(scratch, n)
+            if taken != n:
+                self._loop.remove_reader(self.source.fd)
+                if taken < 0:
+                    self._sink_broke()
+                    return
+                self._stall(bytes(scratch.view[taken:n]))
+        if self.source.end is not None:
+            self._loop.remove_reader(self.source.fd)
+            if self.state is State.FLOWING:
+                self._source_ended()
+
+    def on_first_readable(self) -> None:
+        """As on_readable, until `answered` has heard enough of the upstream: then the hot path takes over."""
+        self.on_readable()
+        answered = self._relay.answered
+        if (answered is None or answered(self.count)) and self.state is State.FLOWING and self.source.end is None:
+            self._loop.add_reader(self.source.fd, self.on_readable)
+
+    def on_writable(self) -> None:
+        """Offer the pending bytes again, and then the end of the stream if it has been reached."""
+        if self._pending:
+            taken = self.sink.send_bytes(self._pending)
+            if taken < 0:
+                self._loop.remove_writer(self.sink.fd)
+                self._sink_broke()
+                return
+            if taken:
+                self._relay.active_at = self._relay.time()
+                self._pending = self._pending[taken:]
+            if self._pending:
+                return
+        self._loop.remove_writer(self.sink.fd)
+        if self.source.end is not None:
+            self._source_ended()
+        else:
+            self.state = State.FLOWING
+            self._loop.add_reader(self.source.fd, self.on_readable)
+
+    def _stall(self, pending: bytes) -> None:
+        self.state = State.STALLED
+        self._pending = pending
+        self._loop.add_writer(self.sink.fd, self.on_writable)
+
+    def _source_ended(self) -> None:
+        if self.source.end is not End.CLEAN:
+            self.state = State.ABANDONED
+            self._relay.broke(self.source, self.sender)
+        elif self.sink.finish():
+            self.state = State.FINISHED
+            self._relay.pump_ended()
+        else:
+            self.state = State.FINISHING
+            self._loop.add_writer(self.sink.fd, self.on_writable)
+
+    def _sink_broke(self) -> None:
+        self.state = State.ABANDONED
+        self._pending = b""
+        opposite = self._relay.opposite(self)
+        if opposite.state in _OVER:
+            self.sink.give_up()
+            self._relay.broke(self.sink, opposite.sender)
+
+
+class Relay:
+    """
+    Both directions of one connection.
+
+    scratch: the worker's buffer
+    clock:   our wall clock, epoch seconds, for the lapse of a peer's chain
+    preface: bytes that the upstream gets first (a PROXY header)
+    answered: told how many bytes came from the upstream after each look at it, until it says True
+    on_half_closed: called with +1 and -1 as the connection becomes half-closed and stops being so
+    """
+
+    __slots__ = (
+        "_clock",
+        "_ended",
+        "_half_closed",
+        "_on_half_closed",
+        "_peer",
+        "_timeouts",
+        "_timer",
+        "active_at",
+        "answered",
+        "down",
+        "loop",
+        "scratch",
+        "started_at",
+        "time",
+        "up",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        scratch: Scratch,
+        downstream: Channel,
+        upstream: Channel,
+        timeouts: Timeouts,
+        clock: Callable[[], float],
+        *,
+        peer: PeerIdentity | None = None,
+        preface: bytes = b"",
+        answered: Callable[[int], bool] | None = None,
+        on_half_closed: Callable[[int], None],
+    ) -> None:
+        self.answered = answered
+        self.loop = loop
+        self.time = loop.time
+        self.scratch = scratch
+        self.started_at = self.active_at = loop.time()
+        self._timeouts = timeouts
+        self._clock = clock
+        self._peer = peer
+        self._on_half_closed = on_half_closed
+        self._half_closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Future[Outcome] = loop.create_future()
+        self.up = Pump(self, "the downstream", downstream, upstream, preface)
+        self.down = Pump(self, "the upstream", upstream, downstream, b"")
+
+    async def run(self) -> Outcome:
+        """Relay to the end. Both channels are closed or reset when it returns, also when it is cancelled."""
+        outcome: Outcome | None = None
+        try:
+            self.up.start()
+            self.down.start()
+            self._check()
+            outcome = await self._ended
+            self._rest()
+            if outcome.reason in (Reason.TRUNCATED, Reason.RESET):
+                await self._settle(outcome)
+        finally:
+            self._rest()
+            self._close(outcome)
+        return outcome
+
+    def stop(self, reason: Reason, detail: str) -> None:
+        """End it from outside, for this reason; does nothing when it has ended."""
+        if not self._ended.done():
+            self._ended.set_result(Outcome(reason, detail))
+
+    def retime(self, timeouts: Timeouts, peer: PeerIdentity | None) -> None:
+        """Apply the deadlines of a new generation: its time-outs, and when the peer's path lapses now."""
+        self._timeouts, self._peer = timeouts, peer
+        self._check()
+
+    def opposite(self, pump: Pump) -> Pump:
+        """The other direction."""
+        return self.down if pump is self.up else self.up
+
+    def pump_ended(self) -> None:
+        """A direction is finished: the connection is half-closed, or over when it was the second."""
+        if self.up.state is State.FINISHED and self.down.state is State.FINISHED:
+            self.stop(Reason.COMPLETED, "")
+            return
+        other = self.up if self.down.state is State.FINISHED else self.down
+        if other.state is State.ABANDONED:
+            # Its sink broke before, and the end that was still readable turned out to be a clean one.
+            other.sink.give_up()
+            self.broke(other.sink, self.opposite(other).sender)
+            return
+        self._half_closed = True
+        self._on_half_closed(1)
+        self.active_at = self.time()
+        self._check()
+
+    def broke(self, channel: Channel, who: str) -> None:
+        """A channel ended otherwise than CLEAN: the connection is over."""
+        if channel.end is End.TRUNCATED:
+            self.stop(Reason.TRUNCATED, f"{who}: {channel.end_detail}")
+        elif channel.end is End.RESET or channel.end is None:
+            self.stop(Reason.RESET, f"{who} reset the connection")
+        elif channel.end is End.CLEAN:
+            self.stop(Reason.RESET, f"{who} closed while bytes for it were still coming")
+        else:
+            self.stop(Reason.RESET, f"{who}: {channel.end_detail}")
+
+    def _check(self) -> None:
+        """End the connection if a deadline has passed, otherwise come back at the next one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ended.done():
+            return
+        now, timeouts, next_at = self.time(), self._timeouts, float("inf")
+        for limit_s, since, reason, detail in (
+            (
+                timeouts.half_close_s if self._half_closed else 0,
+                self.active_at,
+                Reason.HALF_CLOSE_TIMEOUT,
+                "half-closed",
+            ),
+            (timeouts.idle_s, self.active_at, Reason.IDLE_TIMEOUT, "idle"),
+            (timeouts.max_lifetime_s, self.started_at, Reason.LIFETIME_ENDED, "open"),
+        ):
+            if limit_s > 0:
+                if now >= since + limit_s:
+                    self.stop(reason, f"{detail} for {limit_s:g} s")
+                    return
+                next_at = min(next_at, since + limit_s)
+        if self._peer is not None:
+            left_s = self._peer.lapses_at - self._clock()
+            if left_s <= 0:
+                self.stop(
+                    Reason.CERTIFICATE_LAPSED,
+                    f"the chain of {self._peer.spiffe_id} ended at {rfc3339(self._peer.lapses_at)}, "
+                    f"our clock says {rfc3339(self._clock())}",
+                )
+                return
+            next_at = min(next_at, now + min(left_s, CLOCK_CHECK_S))
+        if next_at != float("inf"):
+            self._timer = self.loop.call_at(next_at, self._check)
+
+    async def _settle(self, outcome: Outcome) -> None:
+        """Wait until the peers' kernels hold what ours still has for them, as far as it is to arrive."""
+        waiting = [pump.sink for pump in (self.up, self.down) if pump.state is State.FINISHED]
+        if outcome.reason is Reason.TRUNCATED:
+            waiting = [self.up.sink, self.down.sink]
+        give_up_at = self.time() + SETTLE_S
+        while any(_unacknowledged(channel) for channel in waiting) and self.time() < give_up_at:
+            await asyncio.sleep(SETTLE_POLL_S)  # no event tells that the queue is empty
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for channel in (self.up.source, self.up.sink):
+            if channel.fd >= 0:
+                self.loop.remove_reader(channel.fd)
+                self.loop.remove_writer(channel.fd)
+        if self._half_closed:
+            self._half_closed = False
+            self._on_half_closed(-1)
+
+    def _close(self, outcome: Outcome | None) -> None:
+        idle = outcome is not None and outcome.reason is Reason.IDLE_TIMEOUT
+        for pump in (self.up, self.down):
+            if pump.state is State.FINISHED or idle:
+                pump.sink.close()
+            else:
+                pump.sink.reset()
+
+
+def _unacknowledged(channel: Channel) -> bool:
+    """Whether our kernel still has bytes for this peer that its kernel has not confirmed (SIOCOUTQ, tcp(7))."""
+    if channel.fd < 0:
+        return False
+    try:
+        (queued,) = struct.unpack("i", fcntl.ioctl(channel.fd, termios.TIOCOUTQ, bytes(4)))
+    except OSError:
+        return False
+    return bool(queued > 0)

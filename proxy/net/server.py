@@ -1,0 +1,206 @@
+"""
+One worker: its listening sockets, the connections that live on them, and how both change while traffic flows.
+
+`apply` carries a published generation to the sockets and to live connections, `drain` ends the worker's life in the
+order that a Pod needs: inbound listeners close first, outbound ones stay open until the last inbound connection is
+done, because the app may still need its upstreams to answer.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+from proxy.core.config import ListenAddress
+from proxy.core.events import Accepted, Closed, Direction, Listener, Observer
+from proxy.core.reasons import Reason, Rejected
+from proxy.net.admission import Admission
+from proxy.net.connection import Connection, Deps
+from proxy.net.dialer import format_address
+from proxy.net.listener import Acceptor
+from proxy.net.recheck import Verdicts, recheck
+from proxy.net.sockets import ListeningSocket
+from proxy.tls.channel import PlainChannel, Scratch
+from proxy.tls.store import Generation, Store
+from proxy.tls.verify import PeerIdentity
+
+Sockets = Mapping[ListenAddress, ListeningSocket]
+
+
+class Worker:
+    """Everything that accepts and relays in this process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        store: Store,
+        observer: Observer,
+        clock: Callable[[], float],
+        report_bug: Callable[[BaseException], None],
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._deps = Deps(loop, Scratch(), observer, clock, report_bug, self._recheck_late)
+        self._admission = Admission(store.current.config.limits)
+        self._acceptors: dict[ListenAddress, Acceptor] = {}
+        self._live: set[Connection] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    def apply(self, generation: Generation, sockets: Sockets) -> None:
+        """
+        Put a generation in force: publish it, accept on exactly its listeners, and judge live connections by it.
+
+        sockets: an open socket for each listen address of the generation, and for no other; those that are in use and
+                 missing here are stopped, and are the caller's to close
+        """
+        if generation is not self._store.current:
+            self._store.publish(generation)
+        self._admission.limits = generation.config.limits
+        wanted = {service.config.listen: listener for listener, service in generation.services.items()}
+        for address, acceptor in list(self._acceptors.items()):
+            if wanted.get(address) != acceptor.listener or sockets.get(address) is not acceptor.listening:
+                self._acceptors.pop(address).stop()
+        if not self._draining:
+            for address, listener in wanted.items():
+                if address not in self._acceptors:
+                    acceptor = Acceptor(self._loop, listener, sockets[address], self._take, self._starved)
+                    self._acceptors[address] = acceptor
+                    acceptor.resume()
+        self._recheck_all(generation)
+
+    def _take(self, listener: Listener, sock: socket.socket, address: object) -> bool:
+        generation, admission = self._store.current, self._admission
+        self._deps.observer.emit(Accepted(listener))
+        remote, local = format_address(address), format_address(sock.getsockname())
+        try:
+            admission.check(address[0] if isinstance(address, tuple) else "", self._loop.time())
+        except Rejected as rejected:
+            PlainChannel(sock).reset()
+            self._emit_refused(listener, remote, local, rejected)
+            return True
+        admission.connections += 1
+        admission.handshakes += 1
+        connection = Connection(
+            self._deps, generation, generation.services[listener], sock, (remote, local), self._handshake_is_over
+        )
+        self._live.add(connection)
+        self._idle.clear()
+        connection.task = self._loop.create_task(connection.live())
+        connection.task.add_done_callback(lambda _task: self._forget(connection))
+        return admission.may_accept
+
+    def _handshake_is_over(self) -> None:
+        was_full = not self._admission.may_accept
+        self._admission.handshakes -= 1
+        if was_full and self._admission.may_accept:
+            for acceptor in self._acceptors.values():
+                acceptor.resume()
+
+    def _forget(self, connection: Connection) -> None:
+        self._admission.connections -= 1
+        self._live.discard(connection)
+        if not self._live:
+            self._idle.set()
+
+    def _starved(self, listener: Listener) -> None:
+        self._deps.observer.emit(Accepted(listener))
+        rejected = Rejected(Reason.OVERLOADED, "no file descriptor left to accept with: raise ulimit -n")
+        self._emit_refused(listener, "unknown", self._bound(listener), rejected)
+
+    def _bound(self, listener: Listener) -> str:
+        return next((a.listening.bound for a in self._acceptors.values() if a.listener == listener), "unknown")
+
+    def _emit_refused(self, listener: Listener, remote: str, local: str, rejected: Rejected) -> None:
+        self._deps.observer.emit(
+            Closed(
+                listener=listener,
+                start_time=self._deps.clock(),
+                duration_s=0.0,
+                downstream_remote_address=remote,
+                downstream_local_address=local,
+                upstream_address=None,
+                bytes_received=0,
+                bytes_sent=0,
+                security=None,
+                tls=None,
+                reason=rejected.reason,
+                detail=rejected.detail,
+            )
+        )
+
+    def _recheck_all(self, generation: Generation) -> None:
+        verdicts: Verdicts = {}
+        now = self._deps.clock()
+        for connection in list(self._live):
+            # One that is still in its handshake is judged when that is over (`_recheck_late`).
+            if connection.relay is not None and connection.generation is not generation:
+                try:
+                    connection.move_to(generation, recheck(connection, generation, now, verdicts))
+                except Rejected as rejected:
+                    connection.end(rejected.reason, rejected.detail)
+
+    def _recheck_late(self, connection: Connection) -> PeerIdentity | None:
+        generation = self._store.current
+        if connection.generation is generation:
+            return None
+        peer = recheck(connection, generation, self._deps.clock(), {})
+        connection.move_to(generation, peer)
+        return peer
+
+    @property
+    def listeners(self) -> list[tuple[Listener, str]]:
+        """What is accepted on now: the listener and where it is bound."""
+        return [(acceptor.listener, acceptor.listening.bound) for acceptor in self._acceptors.values()]
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether every inbound listener accepts."""
+        return bool(self._acceptors) and not self._draining
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that live now."""
+        return list(self._live)
+
+    def live_bytes(self) -> Iterator[tuple[Listener, int, int]]:
+        """For each live connection: its listener, plaintext bytes from and to the downstream so far."""
+        for connection in self._live:
+            if connection.relay is not None and not connection.is_closed:
+                yield connection.service.listener, connection.bytes_received, connection.bytes_sent
+
+    async def drain(self, drain_s: float) -> int:
+        """
+        Stop accepting, let connections finish, and end what is left.
+
+        drain_s: seconds for all of it; 0 waits without end
+        Returns: how many connections were cut (DRAINED)
+        """
+        self._draining = True
+        deadline = self._loop.time() + drain_s if drain_s > 0 else None
+        for direction in (Direction.INBOUND, Direction.OUTBOUND):
+            self._stop_accepting(direction)
+            await self._until_done(direction, deadline)
+        left = list(self._live)
+        for connection in left:
+            connection.end(Reason.DRAINED, f"shutting down, and {drain_s:g} s were over")
+        if left:
+            await self._idle.wait()
+        return len(left)
+
+    def _stop_accepting(self, direction: Direction) -> None:
+        for address, acceptor in list(self._acceptors.items()):
+            if acceptor.listener.direction is direction:
+                del self._acceptors[address]
+                acceptor.stop()
+                acceptor.listening.close()
+
+    async def _until_done(self, direction: Direction, deadline: float | None) -> None:
+        tasks = [
+            connection.task
+            for connection in self._live
+            if connection.task is not None and connection.service.listener.direction is direction
+        ]
+        if tasks:
+            timeout = None if deadline is None else max(0.0, deadline - self._loop.time())
+            await asyncio.wait(tasks, timeout=timeout)

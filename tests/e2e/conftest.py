@@ -1,0 +1,64 @@
+"""Fixtures of the end-to-end tests: what they start is gone when the test is over, and its log shown if it failed."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.apps import App, Serve
+from tests.e2e.peers import Peer
+from tests.e2e.pki import Pki
+from tests.e2e.sidecar import Sidecar
+from tests.e2e.waiting import Address, until
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Pki:
+    """A new CA, and a stranger."""
+    return Pki(tmp_path / "pki")
+
+
+@pytest.fixture
+def start_sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
+    """`start_sidecar(identity, inbound=[...], outbound=[...], **sections)`: a sidecar that is ready."""
+    running: list[Sidecar] = []
+
+    def start(*args: object, **sections: object) -> Sidecar:
+        folder = tmp_path / f"sidecar-{len(running) + 1}"
+        folder.mkdir()
+        sidecar = Sidecar(folder, *args, **sections)  # type: ignore[arg-type]
+        running.append(sidecar)
+        return sidecar.wait_ready()
+
+    yield start
+    for number, sidecar in enumerate(running, 1):
+        sidecar.kill()
+        sys.stdout.write(f"--- sidecar {number} ---\n{sidecar.log()}\n")
+    assert [sidecar.unreadable for sidecar in running] == [[] for _ in running]
+
+
+@pytest.fixture
+def start_app() -> Iterator[Callable[[Serve], App]]:
+    """`start_app(echo)`: an application of one function."""
+    with contextlib.ExitStack() as stack:
+        yield lambda serve: stack.enter_context(App(serve))
+
+
+@pytest.fixture
+def start_peer(tmp_path: Path) -> Iterator[Callable[..., Peer]]:
+    """`start_peer(argv, listening=ADDRESS)`: a program of others, once it listens there (if it is to listen)."""
+    running: list[Peer] = []
+
+    def start(argv: list[str], *, listening: Address | None = None) -> Peer:
+        peer = Peer(argv, tmp_path / f"peer-{len(running) + 1}.log")
+        running.append(peer)
+        if listening is not None:
+            until(lambda: peer.listens(listening), f"{argv[0]} listens")
+        return peer
+
+    yield start
+    for peer in running:
+        peer.stop()
+        sys.stdout.write(f"--- {' '.join(peer.argv)} ---\n{peer.log()}\n")

@@ -1,0 +1,192 @@
+"""
+From files on disk to a generation in force: whole or not at all.
+
+    read the configuration -> read the identity stably -> check both as sets -> shake hands with itself -> publish
+
+Whatever fails on the way leaves what was in force as it was, and is remembered as a Failure until a later attempt does
+better: the log says it once, the metric counts it, `/certs` shows it with its age. A configuration that is broken does
+not keep certificates from rotating: they are then reloaded under the configuration in force.
+
+One attempt runs at a time, whoever asked for it (the file watch, SIGHUP, POST /reload, the retry after a failure).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import msgspec
+
+from proxy.core.config import Config
+from proxy.core.configfile import ConfigFaults
+from proxy.core.events import Observer, Reloaded, ReloadResult
+from proxy.core.reasons import EXPLANATIONS, Reason, Rejected
+from proxy.net.sockets import ListenFault
+from proxy.tls.identityreader import read_identity
+from proxy.tls.material import check_identity
+from proxy.tls.store import Generation, build_generation
+
+IDENTITY, CONFIGURATION = "identity", "configuration"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why the last attempt failed. since: epoch seconds of the first attempt that failed for this reason."""
+
+    reason: Reason
+    detail: str
+    since: float
+
+
+class Reloader:
+    """
+    Makes and publishes generations.
+
+    read_config: the configuration as it is on disk; raises ConfigFaults apply:       puts a generation in force;
+    raises ListenFault when its addresses cannot be had, and then changed nothing notice:      told of what cannot
+    change in place and was kept, one sentence each
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        read_config: Callable[[], Config],
+        apply: Callable[[Generation], Awaitable[None]],
+        observer: Observer,
+        clock: Callable[[], float],
+        notice: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self.generation: Generation | None = None
+        self.published_at = 0.0
+        self.failures: dict[str, Failure] = {}
+        self._read_config = read_config
+        self._apply = apply
+        self._observer = observer
+        self._clock = clock
+        self._notice = notice
+        self._lock = asyncio.Lock()
+
+    async def load_first(self) -> None:
+        """
+        Publish the first generation, from the configuration given.
+
+        Raises: Rejected, ListenFault; the failure is remembered, and emitted when it is a new one
+        """
+        async with self._lock:
+            try:
+                await self._attempt(self.config)
+            except Rejected as rejected:
+                self._fail(IDENTITY, rejected, quiet=True)
+                raise
+
+    async def reload(self, *, quiet: bool = False) -> Mapping[str, object]:
+        """
+        Look at everything again and publish what changed.
+
+        quiet:   a retry: a failure for the same reason as before is not emitted again
+        Returns: {"result": published | unchanged | failed, "generation": n, and the failures by what failed}
+        """
+        async with self._lock:
+            changed = await self._reload_configuration(quiet)
+            if not changed and not (changed := await self._reload_identity(quiet)) and not self.failures and not quiet:
+                self._emit("identity and configuration", ReloadResult.UNCHANGED, Reason.RELOADED, "identical bytes")
+        result = ReloadResult.FAILED if self.failures else ReloadResult.PUBLISHED if changed else ReloadResult.UNCHANGED
+        return {"result": result, "generation": self._number, **self.describe_failures()}
+
+    def describe_failures(self) -> dict[str, object]:
+        """The failures that stand, for the admin endpoint."""
+        return {
+            f"{what}_failure": {
+                "reason": failure.reason,
+                "detail": failure.detail,
+                "advice": EXPLANATIONS[failure.reason].advice,
+                "since": failure.since,
+            }
+            for what, failure in self.failures.items()
+        }
+
+    async def _reload_configuration(self, quiet: bool) -> bool:
+        try:
+            config = self._keep_fixed(self._read_config())
+        except ConfigFaults as faults:
+            self._fail(CONFIGURATION, Rejected(Reason.CONFIG_FAULT, str(faults)), quiet)
+            return False
+        if config == self.config:
+            self.failures.pop(CONFIGURATION, None)
+            return False
+        try:
+            await self._attempt(config)
+        except (Rejected, ListenFault) as error:
+            rejected = error if isinstance(error, Rejected) else Rejected(Reason.CONFIG_FAULT, str(error))
+            self._fail(CONFIGURATION, rejected, quiet)
+            return False
+        return True
+
+    async def _reload_identity(self, quiet: bool) -> bool:
+        try:
+            return await self._attempt(self.config)
+        except Rejected as rejected:
+            self._fail(IDENTITY, rejected, quiet)
+        except ListenFault as fault:
+            self._fail(IDENTITY, Rejected(Reason.CONFIG_FAULT, str(fault)), quiet)
+        return False
+
+    async def _attempt(self, config: Config) -> bool:
+        """Publish if something differs from what is in force. Raises: Rejected, ListenFault."""
+        files = await read_identity(config.identity, sleep=asyncio.sleep)
+        before = self.generation
+        same_identity = before is not None and files.digest == before.material.digest
+        if before is not None and same_identity and config == before.config:
+            self.failures.pop(IDENTITY, None)
+            return False
+        now = self._clock()
+        material = before.material if before is not None and same_identity else check_identity(files, now)
+        generation = build_generation(self._number + 1, config, material, self._clock)
+        await self._apply(generation)
+        self.generation, self.config, self.published_at = generation, config, now
+        self.failures.clear()
+        if not same_identity:
+            self._emit(IDENTITY, ReloadResult.PUBLISHED, Reason.RELOADED, _describe(generation))
+            for warning in material.warnings:
+                self._notice(warning)
+        if before is not None and config != before.config:
+            self._emit(CONFIGURATION, ReloadResult.PUBLISHED, Reason.RELOADED, "the new configuration is in force")
+        return True
+
+    def _keep_fixed(self, fresh: Config) -> Config:
+        """What cannot change in place is kept, and said."""
+        now = self.config
+        for key, one, other in (
+            ("workers", fresh.workers, now.workers),
+            ("tls.engine", fresh.tls.engine, now.tls.engine),
+            ("log.format", fresh.log.format, now.log.format),
+        ):
+            if one != other:
+                self._notice(f"{key} cannot change while the proxy runs: {other or 'auto'} is kept until a restart")
+        return replace(
+            fresh,
+            workers=now.workers,
+            tls=replace(fresh.tls, engine=now.tls.engine),
+            log=replace(fresh.log, format=now.log.format),
+        )
+
+    @property
+    def _number(self) -> int:
+        return self.generation.number if self.generation is not None else 0
+
+    def _fail(self, what: str, rejected: Rejected, quiet: bool) -> None:
+        known = self.failures.get(what)
+        is_new = known is None or known.reason is not rejected.reason
+        since = self._clock() if known is None or is_new else known.since
+        self.failures[what] = Failure(rejected.reason, rejected.detail, since)
+        if is_new or not quiet:
+            self._emit(what, ReloadResult.FAILED, rejected.reason, rejected.detail)
+
+    def _emit(self, what: str, result: ReloadResult, reason: Reason, detail: str) -> None:
+        self._observer.emit(Reloaded(what=what, result=result, reason=reason, detail=detail, generation=self._number))
+
+
+def _describe(generation: Generation) -> str:
+    identity = generation.material.identity
+    domains = ", ".join(sorted(domain.name for domain in generation.material.bundles))
+    return f"{identity.spiffe_id}, serial {identity.svid.serial}, bundles for {domains}"

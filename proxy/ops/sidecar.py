@@ -1,0 +1,327 @@
+"""
+A sidecar that runs: the worker with all that watches over it. One of these is the whole of `run` when `workers` is 1.
+
+Its life: the admin and health endpoints open first (live, not ready), then the first valid identity is waited for, then
+the listeners open and it is ready. From then on files are watched and reloaded until a signal or the admin endpoint
+begins the drain: not ready, `drain_delay_s` of service as before, then net/server.py's drain.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+
+from proxy.core.clockwords import rfc3339, span
+from proxy.core.config import Config, ListenAddress, LogLevel
+from proxy.core.events import Event, Observer
+from proxy.core.reasons import Rejected
+from proxy.net.server import Worker
+from proxy.net.sockets import ListenFault, ListeningSocket
+from proxy.ops.endpoints import Endpoints
+from proxy.ops.log import Log, LogRenderer
+from proxy.ops.memory import Memory
+from proxy.ops.metrics import Metrics
+from proxy.ops.reload import Reloader
+from proxy.ops.views import certs_view, config_view, connections_view
+from proxy.ops.watcher import FileWatch
+from proxy.tls.identityreader import paths_of
+from proxy.tls.store import Generation, Store
+
+FIRST_RETRY_S = 0.25  # between looks at identity files that are not there yet; writers take seconds
+HOUSEKEEPING_S = 5.0  # between looks at memory to give back and at a certificate that nears its end
+LATE_SHARE = 0.2  # of its life: an identity with less than this left, and no newer one, is worth an alarm
+
+OpenSockets = Callable[[ListenAddress], ListeningSocket]
+
+
+class State(Enum):
+    """Where in its life a sidecar is. The value is what /ready says while it is not ready."""
+
+    STARTING = "starting: no valid identity has been read yet"
+    SERVING = "ready"
+    DRAINING = "draining: shutting down"
+
+
+class Observers:
+    """One fact to several renderers."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def emit(self, event: Event) -> None:
+        """Hand it to each."""
+        for observer in self._observers:
+            observer.emit(event)
+
+
+class Sidecar:
+    """One process that serves a configuration; what the admin endpoint asks and steers (`Operated`)."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        config_path: str,
+        read_config: Callable[[], Config],
+        open_socket: OpenSockets,
+        log: Log,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._config_path = config_path
+        self._open_socket = open_socket
+        self._log = log
+        self._metrics = metrics
+        self._clock = clock
+        self._state = State.STARTING
+        self._observer = Observers(LogRenderer(log), metrics)
+        self._worker: Worker | None = None
+        self._sockets: dict[ListenAddress, ListeningSocket] = {}
+        self._endpoints = Endpoints(self, log)
+        self._files_changed = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._drain_wanted = asyncio.Event()
+        self._alarmed_generation = 0
+        self._memory = Memory()
+        self._reloader = Reloader(
+            config,
+            read_config=read_config,
+            apply=self._apply,
+            observer=self._observer,
+            clock=clock,
+            notice=lambda sentence: log.warning("notice", detail=sentence),
+        )
+        metrics.watch(lambda: self._worker.live_bytes() if self._worker is not None else iter(()))
+        metrics.watch_log(lambda: log.dropped)
+
+    # What `Operated` asks for.
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it listens with a valid certificate, and a sentence why or why not."""
+        if self._state is not State.SERVING:
+            failure = self._reloader.failures.get("identity")
+            why = f"{self._state.value} ({failure.reason}: {failure.detail})" if failure else self._state.value
+            return False, why
+        generation = self._reloader.generation
+        if generation is not None and self._clock() > generation.material.identity.lapses_at:
+            lapses_at = rfc3339(generation.material.identity.lapses_at)
+            return False, f"our certificate lapsed at {lapses_at}, our clock says {rfc3339(self._clock())}"
+        return True, self._state.value
+
+    def log_level(self) -> LogLevel:
+        """The level in force."""
+        return self._log.level
+
+    async def set_log_level(self, level: LogLevel) -> None:
+        """Write the log from this level on."""
+        self._log.set_level(level)
+
+    async def certs(self) -> Mapping[str, object]:
+        """Our identity and the bundles in force."""
+        return certs_view(self._reloader, self._clock())
+
+    async def config(self) -> Mapping[str, object]:
+        """The configuration in force, and where each listener is bound."""
+        worker = self._worker
+        bound = [
+            {"direction": listener.direction, "listener": listener.name, "address": address}
+            for listener, address in (worker.listeners if worker is not None else [])
+        ]
+        return {**config_view(self._reloader.config), "listening": bound}
+
+    async def connections(self) -> Sequence[Mapping[str, object]]:
+        """The open connections."""
+        worker = self._worker
+        return connections_view(worker.connections if worker is not None else [], self._loop.time())
+
+    async def metrics(self, accept: str) -> tuple[str, bytes]:
+        """The metrics for a scraper."""
+        return self._metrics.expose(accept)
+
+    async def drain(self) -> None:
+        """Begin to drain; the process stays until it is told to go."""
+        self._drain_wanted.set()
+
+    async def reload(self) -> Mapping[str, object]:
+        """Reload identity and configuration."""
+        return await self._reloader.reload()
+
+    # Its life.
+
+    async def run(self) -> int:
+        """Serve until told to leave. Returns: the exit status. Raises: ListenFault when a port cannot be had."""
+        config = self._reloader.config
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_terminate)
+        self._loop.add_signal_handler(signal.SIGHUP, self._files_changed.set)
+        try:
+            await self._endpoints.apply(config)
+            if not await self._first_identity(config.identity.wait_s):
+                return 1
+            if self._worker is not None:
+                gc.collect()
+                gc.freeze()  # what lives as long as the process need not be looked at again and again
+                await self._serve(self._worker)
+        finally:
+            await self._endpoints.close()
+            for listening in self._sockets.values():
+                listening.close()
+        return 0
+
+    async def _serve(self, worker: Worker) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._watch_files()), tasks.create_task(self._keep_house(worker))]
+            await self._drain_wanted.wait()
+            await self._drain(worker)
+            await self._leave.wait()
+            for task in background:
+                task.cancel()
+
+    async def _drain(self, worker: Worker) -> None:
+        self._state = State.DRAINING
+        timeouts = self._reloader.config.timeouts
+        self._log.info(
+            "draining",
+            connections=len(worker.connections),
+            drain_delay_s=timeouts.drain_delay_s,
+            drain_s=timeouts.drain_s,
+        )
+        await asyncio.sleep(timeouts.drain_delay_s)
+        cut = await worker.drain(timeouts.drain_s)
+        self._log.info("drained", connections_cut=cut)
+
+    async def _first_identity(self, wait_s: float) -> bool:
+        """Wait for a first valid identity; False when there was none within `wait_s` (0 waits without end)."""
+        give_up_at = self._loop.time() + wait_s if wait_s > 0 else float("inf")
+        while not self._leave.is_set():
+            try:
+                await self._reloader.load_first()
+            except Rejected as rejected:
+                if self._loop.time() + FIRST_RETRY_S >= give_up_at:
+                    self._log.error(
+                        "giving up",
+                        reason=rejected.reason,
+                        detail=f"no valid identity within identity.wait_s ({wait_s:g} s): {rejected.detail}",
+                    )
+                    return False
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FIRST_RETRY_S):
+                        await self._leave.wait()
+                continue
+            self._state = State.SERVING
+            return True
+        return True
+
+    async def _apply(self, generation: Generation) -> None:
+        """Open what is missing, publish, close what is no longer wanted. Raises: ListenFault, and changed nothing."""
+        config = generation.config
+        wanted = {service.config.listen for service in generation.services.values()}
+        opened: dict[ListenAddress, ListeningSocket] = {}
+        try:
+            for address in wanted - self._sockets.keys():
+                opened[address] = self._open_socket(address)
+            if self._worker is not None:
+                await self._endpoints.apply(config)
+        except ListenFault:
+            for listening in opened.values():
+                listening.close()
+            raise
+        self._sockets |= opened
+        if self._worker is None:
+            self._worker = Worker(self._loop, Store(generation), self._observer, self._clock, self._report_bug)
+        self._worker.apply(generation, self._sockets)
+        for address in self._sockets.keys() - wanted:
+            self._sockets.pop(address).close()
+        fresh = {listening.bound for listening in opened.values()}
+        for listener, bound in self._worker.listeners:
+            if bound in fresh:
+                self._log.info("listening", direction=listener.direction, listener=listener.name, address=bound)
+        if config.log.level is not self._reloader.config.log.level:
+            self._log.set_level(config.log.level)
+        self._report_identity(generation)
+
+    def _report_identity(self, generation: Generation) -> None:
+        material = generation.material
+        self._metrics.set_identity(
+            generation=generation.number,
+            leaf=material.identity.svid.not_after,
+            chain=material.identity.lapses_at,
+            bundle=min(
+                anchor.not_valid_after_utc.timestamp() for anchors in material.bundles.values() for anchor in anchors
+            ),
+            published_at=self._clock(),
+        )
+
+    def quit(self) -> None:
+        """Begin to drain, then exit 0."""
+        self._leave.set()
+        self._drain_wanted.set()
+
+    def _on_terminate(self) -> None:
+        if self._leave.is_set():
+            self._log.warning("leaving at once", detail="asked to terminate twice")
+            os._exit(1)  # nothing that is still open gets a good end, as was asked for
+        self.quit()
+
+    async def _watch_files(self) -> None:
+        """Reload when a file changed, when SIGHUP came, and again after a failure."""
+        while True:
+            config = self._reloader.config
+            watch = FileWatch(
+                [*paths_of(config.identity).values(), self._config_path],
+                self._files_changed.set,
+                poll_s=config.identity.refresh_s,
+                on_poll_only=self._poll_only,
+            )
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(watch.run())
+                while self._reloader.config.identity == config.identity:
+                    retry_s = (config.identity.refresh_s or HOUSEKEEPING_S) if self._reloader.failures else None
+                    quiet = False
+                    try:
+                        async with asyncio.timeout(retry_s):
+                            await self._files_changed.wait()
+                    except TimeoutError:
+                        quiet = True
+                    self._files_changed.clear()
+                    if self._state is State.SERVING:
+                        await self._reloader.reload(quiet=quiet)
+                watching.cancel()
+
+    def _poll_only(self, why: str) -> None:
+        self._log.warning("notice", detail=f"files are polled only: {why}")
+
+    async def _keep_house(self, worker: Worker) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self._memory.look(len(worker.connections))
+            self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        """Say once for each identity that its end is near and nothing newer came: rotation has silently stopped."""
+        generation = self._reloader.generation
+        if generation is None or generation.number == self._alarmed_generation:
+            return
+        identity, now = generation.material.identity, self._clock()
+        if identity.lapses_at - now < LATE_SHARE * (identity.lapses_at - identity.valid_from):
+            self._alarmed_generation = generation.number
+            left = span(identity.lapses_at - now) if identity.lapses_at > now else "nothing"
+            self._log.warning(
+                "identity is late",
+                spiffe_id=str(identity.spiffe_id),
+                lapses_at=rfc3339(identity.lapses_at),
+                detail=f"{left} of its life is left and no newer one has been written",
+                advice="Look at the issuer: cert-manager, SPIRE or whatever writes identity.cert.",
+            )
+
+    def _report_bug(self, error: BaseException) -> None:
+        """Our own fault: where it happened, without any data of the connection."""
+        trace, places = error.__traceback__, []
+        while trace is not None:
+            places.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+            trace = trace.tb_next
+        self._log.error("internal error", fault=type(error).__name__, detail=str(error), at=" ".join(places[-4:]))

@@ -159,6 +159,10 @@ class Pump:
             self.state = State.FINISHING
             self._loop.add_writer(self.sink.fd, self.on_writable)
 
+    def detach(self) -> None:
+        """Let go of the relay: the two would else wait for the garbage collector, with all that hangs on them."""
+        del self._relay
+
     def _sink_broke(self) -> None:
         self.state = State.ABANDONED
         self._pending = b""
@@ -347,6 +351,7 @@ class Relay:
                 pump.sink.close()
             else:
                 pump.sink.reset()
+            pump.detach()
 
 
 def _unacknowledged(channel: Channel) -> bool:

@@ -100,6 +100,7 @@ class Worker:
     def _forget(self, connection: Connection) -> None:
         self._admission.connections -= 1
         self._live.discard(connection)
+        connection.task = None  # the two would else wait for the garbage collector
         if not self._live:
             self._idle.set()
 

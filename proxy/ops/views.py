@@ -3,13 +3,14 @@ What the admin endpoint shows of a running worker, as plain data: never a key, n
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 from cryptography import x509
 
 from proxy.core.clockwords import rfc3339, span
-from proxy.core.config import Config
+from proxy.core.config import Config, SystemdAddress, TcpAddress, UnixAddress
+from proxy.core.spiffe import IdPattern
 from proxy.tls.verify import PeerIdentity
 
 if TYPE_CHECKING:
@@ -51,9 +52,22 @@ def _certificate(certificate: x509.Certificate) -> dict[str, str]:
 
 def config_view(config: Config) -> Mapping[str, object]:
     """The configuration in force, defaults filled in; it names files and holds no secret."""
-    view = msgspec.to_builtins(config, enc_hook=str, str_keys=True)
-    view["workers"] = config.workers or "auto"
-    return view  # type: ignore[no-any-return]
+    return {**_section(config), "workers": config.workers or "auto"}
+
+
+def _section(section: object) -> dict[str, object]:
+    return {field.name: _plain(getattr(section, field.name)) for field in fields(section)}  # type: ignore[arg-type]
+
+
+def _plain(value: object) -> object:
+    """Addresses and patterns as they are written in the file; sections as objects."""
+    if isinstance(value, TcpAddress | UnixAddress | SystemdAddress | IdPattern):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return _section(value) if is_dataclass(value) else value
 
 
 def connections_view(connections: Sequence["Connection"], monotonic_now: float) -> list[dict[str, object]]:

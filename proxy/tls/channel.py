@@ -28,7 +28,7 @@ docs/decisions/0001-engine.md. Three rules of OpenSSL shape the code:
 import socket
 import struct
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from proxy.tls import binding
 from proxy.tls.binding import (
@@ -40,9 +40,6 @@ from proxy.tls.binding import (
     SSL_read,
     SSL_write,
 )
-
-if TYPE_CHECKING:
-    from proxy.tls.handshake import Handshake
 
 SCRATCH_BYTES = 262144
 _STOP_AT = SCRATCH_BYTES - 16384  # a whole TLS record must still fit, or OpenSSL would keep half of it
@@ -144,15 +141,14 @@ class PlainChannel:
 class TlsChannel:
     """Bytes through OpenSSL on the socket's descriptor, after a Handshake (tls/handshake.py) is done."""
 
-    __slots__ = ("_finished", "_ssl", "_write_failure", "alert", "end", "end_detail", "fd", "handshake", "sock")
+    __slots__ = ("_finished", "_ssl", "_write_failure", "alert", "end", "end_detail", "fd", "sock")
 
-    def __init__(self, sock: socket.socket, ssl: Any, handshake: "Handshake") -> None:
+    def __init__(self, sock: socket.socket, ssl: Any) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.end: End | None = None
         self.end_detail = ""
         self.alert: int | None = None
-        self.handshake = handshake
         self._ssl = ssl
         self._finished = False
         self._write_failure: Failure = (End.RESET, "the connection was reset", None)

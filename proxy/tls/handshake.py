@@ -105,7 +105,7 @@ class Handshake:
         self.permit: Permit | None = None  # what the policy gave for it; a server's identity gets none
         self.resumed = False
         self._first_session: Any = None
-        self.channel = TlsChannel(sock, ssl, self)
+        self.channel = TlsChannel(sock, ssl)
 
     def step(self) -> Step:
         """

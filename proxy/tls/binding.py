@@ -39,6 +39,8 @@ X509_FLAG_NO_CHECK_TIME = 0x200000  # time is judged by core/svid with a clock t
 PURPOSE_CLIENT: int = lib.X509_PURPOSE_SSL_CLIENT  # the peer is to act as a TLS client
 PURPOSE_SERVER: int = lib.X509_PURPOSE_SSL_SERVER
 
+ERROR_CERTIFICATE_REJECTED: int = lib.X509_V_ERR_CERT_REJECTED
+
 SHUTDOWN_SENT = 1
 SHUTDOWN_RECEIVED = 2
 
@@ -91,7 +93,7 @@ def verify_callback(judge: Callable[[Any], int | None]) -> Any:
 
     judge: takes the X509_STORE_CTX; returns None to let the peer in, or the X509_V_ERR whose alert is to be sent. It
     is called once per certificate and error, in an order that depends on what the peer sent, so it has to give the
-    same answer each time. An exception in it is a refusal (cffi's error value).
+    same answer each time. It must not raise: cffi would print the traceback, and refuse.
     """
 
     @ffi.callback("int(int, X509_STORE_CTX *)", error=0)  # type: ignore[untyped-decorator]
@@ -132,19 +134,27 @@ def select_alpn(context: SSL.Context, ours: tuple[str, ...]) -> Any:
     return select
 
 
-def keep_server_names(context: SSL.Context) -> Any:
+def set_hello_callback(context: SSL.Context, judge: Callable[[], int | None]) -> Any:
     """
-    Let a server keep the client's server name in its sessions: without any callback a resumed TLS 1.2 has none.
+    Let `judge` look at each ClientHello of a server, after OpenSSL has opened its ticket and before it has answered.
 
+    It is OpenSSL's server name callback, which is called also when the client sent no name. Without any, a server does
+    not keep the name in its sessions, and a resumed TLS 1.2 has none.
+
+    judge:   returns None to go on, or the number of the alert to be sent. It must not raise (as in verify_callback).
     Returns: the callback, which must be kept alive as long as any SSL of that context
     """
 
     @ffi.callback("int(SSL *, int *, void *)", error=lib.SSL_TLSEXT_ERR_ALERT_FATAL)  # type: ignore[untyped-decorator]
-    def acknowledge(_ssl: Any, _alert: Any, _argument: Any) -> int:
-        return int(lib.SSL_TLSEXT_ERR_OK)
+    def look(_ssl: Any, out: Any, _argument: Any) -> int:
+        alert = judge()
+        if alert is None:
+            return int(lib.SSL_TLSEXT_ERR_OK)
+        out[0] = alert
+        return int(lib.SSL_TLSEXT_ERR_ALERT_FATAL)
 
-    lib.SSL_CTX_set_tlsext_servername_callback(context._context, acknowledge)
-    return acknowledge
+    lib.SSL_CTX_set_tlsext_servername_callback(context._context, look)
+    return look
 
 
 def new_ssl(context: SSL.Context, descriptor: int) -> Any:
@@ -223,12 +233,12 @@ def verify_path(store: Any, chain: list[Any]) -> tuple[list[Any], int, int]:
     context = ffi.gc(lib.X509_STORE_CTX_new(), lib.X509_STORE_CTX_free)
     if lib.X509_STORE_CTX_init(context, store, chain[0], untrusted) != 1:
         raise MemoryError("OpenSSL could not start a path validation")
-    if lib.X509_verify_cert(context) == 1:
+    good = lib.X509_verify_cert(context) == 1
+    lib.ERR_clear_error()  # also after a good end, which may lie behind a path that was tried and failed
+    if good:
         return certificates_of(lib.X509_STORE_CTX_get1_chain(context)), 0, 0
     error = lib.X509_STORE_CTX_get_error(context)
-    depth = lib.X509_STORE_CTX_get_error_depth(context)
-    lib.ERR_clear_error()
-    return [], error or 1, depth
+    return [], error or 1, lib.X509_STORE_CTX_get_error_depth(context)
 
 
 def path_error_text(error: int) -> str:

@@ -141,7 +141,7 @@ class PlainChannel:
 class TlsChannel:
     """Bytes through OpenSSL on the socket's descriptor, after a Handshake (tls/handshake.py) is done."""
 
-    __slots__ = ("_finished", "_ssl", "_write_failure", "alert", "end", "end_detail", "fd", "sock")
+    __slots__ = ("_finished", "_write_failure", "alert", "end", "end_detail", "fd", "sock", "ssl")
 
     def __init__(self, sock: socket.socket, ssl: Any) -> None:
         self.sock = sock
@@ -149,13 +149,13 @@ class TlsChannel:
         self.end: End | None = None
         self.end_detail = ""
         self.alert: int | None = None
-        self._ssl = ssl
+        self.ssl = ssl  # NULL once it is freed, which OpenSSL answers with an error: nothing can use it after
         self._finished = False
         self._write_failure: Failure = (End.RESET, "the connection was reset", None)
 
     def receive(self, scratch: Scratch) -> int:
         """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
-        ssl, pointer = self._ssl, scratch.pointer
+        ssl, pointer = self.ssl, scratch.pointer
         total = SSL_read(ssl, pointer, SCRATCH_BYTES)
         if total <= 0:
             self._stopped(total)
@@ -179,7 +179,7 @@ class TlsChannel:
         return self._write(binding.ffi.from_buffer(data), len(data))
 
     def _write(self, pointer: Any, length: int) -> int:
-        ssl = self._ssl
+        ssl = self.ssl
         done = SSL_write(ssl, pointer, length)
         if done == length:
             return done
@@ -196,8 +196,8 @@ class TlsChannel:
         """End our direction with close_notify. Returns: False when the kernel's buffer is full: ask again later."""
         if self._finished or self.end in _BROKEN:
             return True
-        code = binding.lib.SSL_shutdown(self._ssl)
-        if code < 0 and SSL_get_error(self._ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
+        code = binding.lib.SSL_shutdown(self.ssl)
+        if code < 0 and SSL_get_error(self.ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
             return False
         ERR_clear_error()
         self._finished = True
@@ -225,12 +225,13 @@ class TlsChannel:
 
     def _free(self) -> None:
         if self.end not in (End.ALERT, End.PROTOCOL):  # a session that the peer refused must not be resumed
-            binding.lib.SSL_set_shutdown(self._ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)
+            binding.lib.SSL_set_shutdown(self.ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)
         self.fd = -1
-        binding.free_ssl(self._ssl)
+        ssl, self.ssl = self.ssl, binding.ffi.NULL
+        binding.free_ssl(ssl)
 
     def _stopped(self, code: int) -> None:
-        error = SSL_get_error(self._ssl, code)
+        error = SSL_get_error(self.ssl, code)
         if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
             return
         if error == ERROR_ZERO_RETURN:
@@ -239,7 +240,7 @@ class TlsChannel:
         self.end, self.end_detail, self.alert = read_failure(error)
 
     def _unwritten(self, code: int, done: int) -> int:
-        error = SSL_get_error(self._ssl, code)
+        error = SSL_get_error(self.ssl, code)
         if error in (ERROR_WANT_WRITE, ERROR_WANT_READ):
             return done
         self._write_failure = read_failure(error)

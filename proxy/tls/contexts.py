@@ -60,10 +60,12 @@ class PeerContext:
         binding.set_verify(self._ssl_context, self._callback)
 
     def _judge(self, store_context: Any) -> int | None:
-        # OpenSSL calls back inside SSL_do_handshake, on the same stack: there is one handshake that it can mean.
-        if self.judging is None:
-            raise RuntimeError("a certificate was presented outside of any handshake")
-        return self.judging.judge(store_context)
+        # OpenSSL calls back inside SSL_do_handshake, on the same stack: there is one handshake that it can mean. A
+        # certificate outside of any (no renegotiation is let through) is refused as one that is not to be used.
+        return binding.ERROR_CERTIFICATE_REJECTED if self.judging is None else self.judging.judge(store_context)
+
+    def _judge_resumption(self) -> int | None:
+        return None if self.judging is None else self.judging.judge_resumption()
 
     def verify(self, chain: list[Any]) -> PeerIdentity:
         """Judge a presented chain now. Raises: Rejected."""
@@ -115,7 +117,7 @@ class ServerContext(PeerContext):
         context = self._ssl_context
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: no state per client on our side
         context.set_session_id(next(_context_numbers).to_bytes(16, "big"))
-        self._server_name_callback = binding.keep_server_names(context)
+        self._hello_callback = binding.set_hello_callback(context, self._judge_resumption)
         if alpn:
             self._alpn_callback = binding.select_alpn(context, alpn)
 

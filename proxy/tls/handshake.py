@@ -5,11 +5,14 @@ One handshake, step by step, and the judgement inside it.
 which asks this Handshake for its verdict: the chain is judged by tls/verify.py, then the identity by the policy that
 came with the context, both before the handshake is done, so that a refused peer gets an alert and not a bare end of
 file. OpenSSL calls back once per certificate and error; the verdict is formed at the first call and repeated after.
+An exception that is no refusal (a bug of ours, an interrupt) refuses the peer too, and `step()` raises it again.
 
 Resumption is where the field has its holes: OpenSSL calls no verify callback on a resumed connection, in TLS 1.2 and
 1.3 alike, and hands out the peer's leaf but no chain. So a context remembers the identities that *it* verified in full
-(contexts die with the trust generation, and a ticket opens only under the context that sealed it), and `_resumed`
-judges time and policy again. A leaf that is not remembered is verified from what is there: the leaf alone.
+(contexts die with the trust generation, and a ticket opens only under the context that sealed it), and time and policy
+are judged again. A leaf that is not remembered is verified from what is there: the leaf alone. A server judges in the
+server name callback, the one that OpenSSL calls after it has opened the ticket and before it has answered, so that here
+too the refused peer gets an alert. A client judges when the handshake is done: it offers no session that would fail.
 
 A handshake without a positive verdict is a refusal, whatever OpenSSL thinks of it.
 
@@ -32,8 +35,16 @@ from proxy.tls.verify import PeerIdentity, Purpose
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from proxy.tls.contexts import PeerContext
+
+
+class _Basis(Enum):
+    """What a verdict was formed on. One that stands on a session says nothing of a chain that is presented after."""
+
+    CHAIN = "chain"
+    SESSION = "session"
 
 
 class Step(Enum):
@@ -44,18 +55,36 @@ class Step(Enum):
     WANT_WRITE = "want write"
 
 
-_X509_ERROR_OF_ALERT = {"expired": 10, "unknown_ca": 19, "bad": 28, "unsupported": 26, "unknown": 47, "internal": 1}
+class _Alert(Enum):
+    """The AlertDescription (RFC 8446 6) that tells a peer why."""
+
+    EXPIRED = 45
+    UNKNOWN_CA = 48
+    BAD = 42
+    UNSUPPORTED = 43
+    UNKNOWN = 46
+    INTERNAL = 80
+
+
+_X509_ERROR_OF_ALERT = {
+    _Alert.EXPIRED: 10,
+    _Alert.UNKNOWN_CA: 19,
+    _Alert.BAD: 28,
+    _Alert.UNSUPPORTED: 26,
+    _Alert.UNKNOWN: 47,
+    _Alert.INTERNAL: 1,
+}  # the X509_V_ERR for which OpenSSL sends it
 _ALERT_OF = {
-    Reason.CERTIFICATE_EXPIRED: "expired",
-    Reason.CERTIFICATE_NOT_YET_VALID: "expired",  # RFC 8446: "has expired or is not currently valid"
-    Reason.UNKNOWN_AUTHORITY: "unknown_ca",
-    Reason.WRONG_TRUST_DOMAIN: "unknown_ca",
-    Reason.CERTIFICATE_INVALID: "bad",
-    Reason.SPIFFE_ID_MALFORMED: "bad",
-    Reason.NOT_AN_SVID: "unsupported",
-    Reason.NOT_ALLOWED: "unknown",
-    Reason.DENIED: "unknown",
-    Reason.SERVER_ID_MISMATCH: "unknown",
+    Reason.CERTIFICATE_EXPIRED: _Alert.EXPIRED,
+    Reason.CERTIFICATE_NOT_YET_VALID: _Alert.EXPIRED,  # RFC 8446: "has expired or is not currently valid"
+    Reason.UNKNOWN_AUTHORITY: _Alert.UNKNOWN_CA,
+    Reason.WRONG_TRUST_DOMAIN: _Alert.UNKNOWN_CA,
+    Reason.CERTIFICATE_INVALID: _Alert.BAD,
+    Reason.SPIFFE_ID_MALFORMED: _Alert.BAD,
+    Reason.NOT_AN_SVID: _Alert.UNSUPPORTED,
+    Reason.NOT_ALLOWED: _Alert.UNKNOWN,
+    Reason.DENIED: _Alert.UNKNOWN,
+    Reason.SERVER_ID_MISMATCH: _Alert.UNKNOWN,
 }
 
 # SSL_R_*: what OpenSSL found wrong, as far as it is worth a Reason of its own.
@@ -83,10 +112,11 @@ class Handshake:
     """The handshake of one connection. `peer` is set when, and only when, it ended well."""
 
     __slots__ = (
+        "_basis",
+        "_bug",
         "_context",
         "_first_session",
         "_refusal",
-        "_ssl",
         "_verdict",
         "channel",
         "leaf",
@@ -97,14 +127,15 @@ class Handshake:
 
     def __init__(self, context: "PeerContext", sock: "socket.socket", ssl: Any) -> None:
         self._context = context
-        self._ssl = ssl
+        self._basis: _Basis | None = None
         self._verdict: PeerIdentity | None = None
         self._refusal: Rejected | None = None
+        self._bug: BaseException | None = None
         self.leaf: LeafFacts | None = None  # what the peer's certificate claims, verified or not
         self.peer: PeerIdentity | None = None
         self.permit: Permit | None = None  # what the policy gave for it; a server's identity gets none
         self.resumed = False
-        self._first_session: Any = None
+        self._first_session: Any = None  # ours, the client's, until a ticket has come in TLS 1.3
         self.channel = TlsChannel(sock, ssl)
 
     def step(self) -> Step:
@@ -113,16 +144,18 @@ class Handshake:
 
         Raises: Rejected with why the handshake failed; OpenSSL has then already sent the alert
         """
+        ssl = self.channel.ssl
         binding.ERR_clear_error()
         self._context.judging = self
         try:
-            code = binding.SSL_do_handshake(self._ssl)
+            code = binding.SSL_do_handshake(ssl)
         finally:
             self._context.judging = None
+        self._raise_bug()
         if code == 1:
             self._done()
             return Step.DONE
-        error = binding.SSL_get_error(self._ssl, code)
+        error = binding.SSL_get_error(ssl, code)
         if error == binding.ERROR_WANT_READ:
             return Step.WANT_READ
         if error == binding.ERROR_WANT_WRITE:
@@ -131,44 +164,80 @@ class Handshake:
 
     def judge(self, store_context: Any) -> int | None:
         """What the verify callback answers: None to let the peer in, else the X509_V_ERR whose alert is to be sent."""
-        if self._verdict is None and self._refusal is None:
-            try:
-                chain = binding.presented_chain(store_context)
-                self.leaf = self._context.leaf_facts(chain)
-                self._verdict = self._context.verify(chain)
-                self.permit = self._context.admit(self._verdict.spiffe_id)
-            except Rejected as rejected:
-                self._refusal = rejected
-        if self._refusal is None and self._verdict is not None:
+        if self._basis is not _Basis.CHAIN:
+            self._form_verdict(_Basis.CHAIN, lambda: self._presented(store_context))
+        alert = self._alert()
+        return None if alert is None else _X509_ERROR_OF_ALERT[alert]
+
+    def judge_resumption(self) -> int | None:
+        """What the server name callback answers: None to go on, else the alert (its number) to be sent."""
+        if not binding.lib.SSL_session_reused(self.channel.ssl):
+            return None  # a full handshake: the verify callback is still to come
+        self._form_verdict(_Basis.SESSION, self._resumed)
+        alert = self._alert()
+        return None if alert is None else alert.value
+
+    def _form_verdict(self, basis: _Basis, judgement: "Callable[[], PeerIdentity]") -> None:
+        """Called inside OpenSSL, on C's stack: no exception may pass, C would only print it."""
+        self._basis, self._verdict, self._refusal, self.permit = basis, None, None, None
+        try:
+            peer = judgement()
+            self.permit = self._context.admit(peer.spiffe_id)
+            self._verdict = peer
+        except Rejected as rejected:
+            # Without its traceback, which would hold this frame, and so the SSL, until the next garbage collection.
+            self._refusal = Rejected(rejected.reason, rejected.detail)
+        except BaseException as bug:
+            self._bug = bug
+
+    def _alert(self) -> "_Alert | None":
+        if self._verdict is not None:
             return None
         reason = self._refusal.reason if self._refusal else Reason.HANDSHAKE_FAILED
-        return _X509_ERROR_OF_ALERT[_ALERT_OF.get(reason, "internal")]
+        return _ALERT_OF.get(reason, _Alert.INTERNAL)
 
-    def _done(self) -> None:
-        self._first_session = binding.lib.SSL_get_session(self._ssl)
-        self.resumed = bool(binding.lib.SSL_session_reused(self._ssl))
-        if self.resumed:
-            self.peer = self._resumed()
-        elif self._verdict is None or self._refusal is not None:
-            raise self._refusal or Rejected(Reason.HANDSHAKE_FAILED, "the peer's certificate was never judged")
-        else:
-            self.peer = self._verdict
-            self._context.remember(self.peer)
+    def _presented(self, store_context: Any) -> PeerIdentity:
+        chain = binding.presented_chain(store_context)
+        self.leaf = self._context.leaf_facts(chain)
+        return self._context.verify(chain)
 
     def _resumed(self) -> PeerIdentity:
-        leaf = binding.peer_certificate(self._ssl)
+        leaf = binding.peer_certificate(self.channel.ssl)
         if leaf is None:
             raise Rejected(Reason.NO_CLIENT_CERTIFICATE, "the resumed session holds no certificate")
         self.leaf = self._context.leaf_facts([leaf])
-        peer = self._context.recall(leaf)
-        self.permit = self._context.admit(peer.spiffe_id)
-        return peer
+        return self._context.recall(leaf)
+
+    def _done(self) -> None:
+        ssl = self.channel.ssl
+        self.resumed = bool(binding.lib.SSL_session_reused(ssl))
+        basis = _Basis.SESSION if self.resumed else _Basis.CHAIN
+        if self.resumed and self._basis is not basis:
+            self._form_verdict(basis, self._resumed)
+            self._raise_bug()
+        if self._verdict is None or self._basis is not basis:
+            raise self._refused() or Rejected(Reason.HANDSHAKE_FAILED, "the peer's certificate was never judged")
+        if not self.resumed:
+            self._context.remember(self._verdict)
+        if self._context.purpose is Purpose.SERVER:
+            # Held and not only looked at: freed, its address would be given to the session of the second ticket.
+            self._first_session = binding.session_of(ssl)
+        self.peer = self._verdict
+
+    def _raise_bug(self) -> None:
+        if self._bug is not None:
+            bug, self._bug = self._bug, None
+            binding.ERR_clear_error()
+            raise bug
+
+    def _refused(self) -> Rejected | None:
+        return None if self._refusal is None else Rejected(self._refusal.reason, self._refusal.detail)
 
     def _failure(self, error: int) -> Rejected:
         code, words = binding.peek_error()
         failure = read_failure(error)
-        if self._refusal is not None:
-            return self._refusal
+        if (refused := self._refused()) is not None:
+            return refused
         if code == _NO_PEER_CERTIFICATE:
             return Rejected(Reason.NO_CLIENT_CERTIFICATE, "the client opened TLS but presented no certificate")
         if code in _VERSION_REASONS:
@@ -195,9 +264,9 @@ class Handshake:
 
     def facts(self) -> TlsFacts:
         """What is known so far; after a refusal too, as far as the peer's certificate was seen."""
-        ssl, lib = self._ssl, binding.lib
+        ssl, lib = self.channel.ssl, binding.lib
         leaf = self.leaf
-        established = self.peer is not None
+        established = self.peer is not None and self.channel.fd >= 0
         cipher = lib.SSL_get_current_cipher(ssl) if established else binding.ffi.NULL
         return TlsFacts(
             version=binding.text_of(lib.SSL_get_version(ssl)) if established else None,
@@ -214,15 +283,19 @@ class Handshake:
     @property
     def version(self) -> str:
         """The protocol version in use: "TLSv1.2" or "TLSv1.3"."""
-        return binding.text_of(binding.lib.SSL_get_version(self._ssl)) or "unknown"
+        if self.channel.fd < 0:
+            return "unknown"
+        return binding.text_of(binding.lib.SSL_get_version(self.channel.ssl)) or "unknown"
 
     def ticket_has_come(self) -> bool:
         """TLS 1.3, our side the client: whether the server has sent a session ticket, which makes a new session."""
-        return bool(binding.lib.SSL_get_session(self._ssl) != self._first_session)
+        if self._first_session is None or self.channel.fd < 0:
+            return False
+        return bool(binding.lib.SSL_get_session(self.channel.ssl) != self._first_session)
 
     def session(self) -> Any | None:
         """The session to resume later (TLS 1.3: once a ticket has come)."""
-        return binding.session_of(self._ssl)
+        return binding.session_of(self.channel.ssl) if self.channel.fd >= 0 else None
 
 
 def _downstream_failure(failure: Failure) -> Rejected:
@@ -246,7 +319,7 @@ def _cipher_name(cipher: Any) -> str | None:
 
 
 def _group_name(ssl: Any) -> str | None:
-    """The key-exchange group as the configuration spells it; None on a TLS 1.2 resumption, which has none."""
+    """The key-exchange group as the configuration spells it; on a TLS 1.2 resumption, that of the first handshake."""
     if binding.lib.SSL_get_session(ssl) == binding.ffi.NULL:
         return None  # SSL_get0_group_name crashes without a session
     name = binding.text_of(binding.lib.SSL_get0_group_name(ssl))

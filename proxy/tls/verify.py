@@ -12,7 +12,7 @@ A chain is good when all of this holds, looked at in this order so that the Reas
 OpenSSL calls into here from its verify callback (contexts.py). The store of an SSL_CTX itself stays empty: what OpenSSL
 would conclude on its own is always "unknown", so a callback that were never called could let nobody in. As our answer
 replaces OpenSSL's, whatever its own verification enforces (key sizes and digests of its security level among it) has to
-be enforced here as well: that is `_weakness`.
+be enforced here as well: that are `_weak_key` and `_weak_signature`, which ask for what its level 2 does.
 
 Facts about a certificate depend on nothing but its bytes and are remembered under their SHA-256; verdicts are not.
 """
@@ -35,7 +35,8 @@ from proxy.tls import binding
 MAX_CHAIN = 10  # certificates on a path; SPIFFE deployments use two or three
 MIN_RSA_BITS = 2048
 _WEAK_DIGESTS = frozenset({"md5", "sha1"})
-_REMEMBERED_CERTIFICATES = 4096  # about 3 KiB each; a sidecar sees a few dozen
+_REMEMBERED_CERTIFICATES = 2048  # about 3 KiB each; a sidecar sees a few dozen
+_REMEMBERED_BYTES = 4096  # larger ones are parsed each time: strangers choose what comes, and memory must have a bound
 
 # X509_V_ERR_* whose meaning to an operator is "not issued by a CA of this bundle". A bad signature is among them: the
 # issuer was found by its name, and another CA that bears the same name is the usual cause.
@@ -79,12 +80,18 @@ class PeerIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    """What the bytes of one certificate say; `leaf` is what it would be as a leaf, or why it is none."""
+    """
+    What the bytes of one certificate say.
+
+    weak_key, weak_signature: why it is too weak to count on; None when it is not
+    leaf:                     what it would be as a leaf, or why it is none
+    """
 
     der: bytes
     not_before: float
     not_after: float
-    weakness: str | None
+    weak_key: str | None
+    weak_signature: str | None
     leaf: LeafFacts | Rejected
 
 
@@ -149,6 +156,8 @@ class Verifier:
         facts = self._facts.get(digest)
         if facts is None:
             facts = _read_facts(binding.der_of(certificate))
+            if len(facts.der) > _REMEMBERED_BYTES:
+                return facts
             if len(self._facts) >= _REMEMBERED_CERTIFICATES:
                 self._facts.pop(next(iter(self._facts)))
             self._facts[digest] = facts
@@ -158,10 +167,10 @@ class Verifier:
         if len(path) > MAX_CHAIN:
             raise Rejected(Reason.CERTIFICATE_INVALID, f"the chain has {len(path)} certificates, {MAX_CHAIN} at most")
         for position, facts in enumerate(path):
-            if facts.weakness is not None:
-                raise Rejected(
-                    Reason.CERTIFICATE_INVALID, f"{_place(position)} of {leaf.spiffe_id} has {facts.weakness}"
-                )
+            # The anchor is trusted for being in the bundle: its own signature proves nothing and is not looked at.
+            weakness = facts.weak_key or (facts.weak_signature if position < len(path) - 1 else None)
+            if weakness is not None:
+                raise Rejected(Reason.CERTIFICATE_INVALID, f"{_place(position)} of {leaf.spiffe_id} has {weakness}")
         peer = PeerIdentity(
             svid=leaf,
             valid_from=max(facts.not_before for facts in path),
@@ -189,27 +198,22 @@ def _read_facts(der: bytes) -> _Facts:
     try:
         leaf = read_leaf(certificate)
     except Rejected as rejected:
-        leaf = rejected
+        leaf = Rejected(rejected.reason, rejected.detail)  # it is kept, and its traceback must not be
     return _Facts(
         der,
         certificate.not_valid_before_utc.timestamp(),
         certificate.not_valid_after_utc.timestamp(),
-        _weakness(certificate),
+        _weak_key(certificate),
+        _weak_signature(certificate),
         leaf,
     )
 
 
-def _weakness(certificate: x509.Certificate) -> str | None:
-    """
-    Why a certificate is too weak to count on, None when it is not: what OpenSSL's security level 2 asks for.
-
-    A self-signed certificate's own signature proves nothing and is not looked at (only anchors can be such).
-    """
+def _weak_key(certificate: x509.Certificate) -> str | None:
     try:
         key = certificate.public_key()
-        digest = certificate.signature_hash_algorithm
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return "a key or signature of an unknown kind"
+        return "a key of an unknown kind"
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             return f"an RSA key of {key.key_size} bits, {MIN_RSA_BITS} at least"
@@ -217,7 +221,15 @@ def _weakness(certificate: x509.Certificate) -> str | None:
         return "a key of a kind that TLS does not sign with"
     elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < 224:
         return f"a key on the curve {key.curve.name}, which is too small"
-    if digest is not None and digest.name in _WEAK_DIGESTS and certificate.issuer != certificate.subject:
+    return None
+
+
+def _weak_signature(certificate: x509.Certificate) -> str | None:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return "a signature of an unknown kind"
+    if digest is not None and digest.name in _WEAK_DIGESTS:
         return f"a {digest.name.upper()} signature"
     return None
 

@@ -28,7 +28,6 @@ Address = tuple[str, int]
 PATIENCE_S = 10.0  # for one fact of a child on a busy machine; all that is waited for usually comes within 1 s
 KILL_PATIENCE_S = 5.0
 _POLL_S = 0.02
-_IN_USE = (errno.EADDRINUSE, errno.EACCES)  # EACCES: a port below 1024 that is not ours to take
 _MAX_UNREADABLE = 50  # lines of a traceback that are kept
 
 
@@ -68,7 +67,7 @@ def is_free(host: str, port: int) -> bool:
         # With SO_REUSEADDR, as the listener will have it: connections that are in TIME_WAIT do not count.
         socket.create_server((host, port), family=_family(host)).close()
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno not in _IN_USE:
+        if error.errno != errno.EADDRINUSE:
             raise
         return False
     return True

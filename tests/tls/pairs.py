@@ -39,7 +39,9 @@ def material_of(svid: Svid, issuer: Authority) -> Material:
     """A Material without the disk and without a check, so that broken SVIDs can be presented as well."""
     bundles = {parse_trust_domain(issuer.trust_domain): roots(issuer)}
     good = minting.svid(issuer)
-    identity = Verifier(bundles).verify_der([c.public_bytes(Encoding.DER) for c in good.chain], Purpose.SERVER, time.time())
+    identity = Verifier(bundles).verify_der(
+        [c.public_bytes(Encoding.DER) for c in good.chain], Purpose.SERVER, time.time()
+    )
     return Material(chain=svid.chain, key=svid.key, identity=identity, bundles=bundles, digest=b"")
 
 
@@ -127,5 +129,3 @@ def read(channel: TlsChannel, scratch: Scratch) -> bytes:
 def version(text: str) -> TlsConfig:
     """The default words, with one TLS version alone."""
     return TlsConfig(min_version=text, max_version=text)
-
-

@@ -109,13 +109,14 @@ _GROUPS = {"secp256r1": "P-256", "prime256v1": "P-256", "secp384r1": "P-384", "s
 
 
 class Handshake:
-    """The handshake of one connection. `peer` is set when, and only when, it ended well."""
+    """The handshake of one connection. `peer` and `permit` are set when, and only when, it ended well."""
 
     __slots__ = (
         "_basis",
         "_bug",
         "_context",
         "_first_session",
+        "_permit",
         "_refusal",
         "_verdict",
         "channel",
@@ -128,6 +129,7 @@ class Handshake:
     def __init__(self, context: "PeerContext", sock: "socket.socket", ssl: Any) -> None:
         self._context = context
         self._basis: _Basis | None = None
+        self._permit: Permit | None = None
         self._verdict: PeerIdentity | None = None
         self._refusal: Rejected | None = None
         self._bug: BaseException | None = None
@@ -179,10 +181,10 @@ class Handshake:
 
     def _form_verdict(self, basis: _Basis, judgement: "Callable[[], PeerIdentity]") -> None:
         """Called inside OpenSSL, on C's stack: no exception may pass, C would only print it."""
-        self._basis, self._verdict, self._refusal, self.permit = basis, None, None, None
+        self._basis, self._verdict, self._refusal, self._permit = basis, None, None, None
         try:
             peer = judgement()
-            self.permit = self._context.admit(peer.spiffe_id)
+            self._permit = self._context.admit(peer.spiffe_id)
             self._verdict = peer
         except Rejected as rejected:
             # Without its traceback, which would hold this frame, and so the SSL, until the next garbage collection.
@@ -222,7 +224,7 @@ class Handshake:
         if self._context.purpose is Purpose.SERVER:
             # Held and not only looked at: freed, its address would be given to the session of the second ticket.
             self._first_session = binding.session_of(ssl)
-        self.peer = self._verdict
+        self.peer, self.permit = self._verdict, self._permit  # only now has the peer proven that it holds the key
 
     def _raise_bug(self) -> None:
         if self._bug is not None:

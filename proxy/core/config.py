@@ -7,6 +7,7 @@ contract's; an absent key never means "allow". Durations are seconds, and zero t
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,19 @@ class TcpAddress:
     @property
     def is_literal(self) -> bool:
         """Whether the host is an IP address rather than a name."""
-        try:
-            ip_address(self.host.partition("%")[0])
-        except ValueError:
-            return False
-        return True
+        return _is_literal(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@cache
+def _is_literal(host: str) -> bool:  # asked at every dial, of the few hosts that a configuration names
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from proxy.core.policy import Permit, is_app_server_name, permit_app_tls, permit
 from proxy.core.reasons import Reason, Rejected
 from proxy.net import detection, dialer
 from proxy.net.header import proxy_header
-from proxy.net.readiness import deadline_in, readable, writable
+from proxy.net.readiness import deadline_in, forget, readable, writable
 from proxy.net.relay import Outcome, Relay
 from proxy.tls.channel import Channel, End, PlainChannel, Scratch
 from proxy.tls.handshake import Handshake, Step
@@ -205,16 +205,20 @@ class Connection:
                     break
         except (OSError, TimeoutError):
             pass
+        forget(loop, self.sock.fileno())
         self.sock.close()
 
     def _abort(self) -> None:
         """Reset whatever is still open: the relay, once there is one, has closed both sockets itself."""
         if self.relay is not None:
             return
+        open_socks = [sock for sock in (self.sock, self.upstream_sock) if sock is not None and sock.fileno() >= 0]
+        for sock in open_socks:
+            forget(self.deps.loop, sock.fileno())
         if self.handshake is not None:
             self.handshake.channel.reset()
-        for sock in (self.sock, self.upstream_sock):
-            if sock is not None and sock.fileno() >= 0:
+        for sock in open_socks:
+            if sock.fileno() >= 0:
                 PlainChannel(sock).reset()
 
     def _emit_closed(self, outcome: Outcome) -> None:
@@ -377,7 +381,10 @@ async def outbound(connection: Connection, service: OutboundService) -> Outcome:
     outcome = await _relay(
         connection, PlainChannel(connection.sock), handshake.channel, handshake.peer, answered=upstream.answered
     )
-    return upstream.judge(outcome)
+    relay = connection.relay
+    if relay is None:
+        return outcome
+    return upstream.judge(outcome, relay.down.count, upstream_first=relay.first_to_finish is not relay.up)
 
 
 class Upstream:
@@ -399,15 +406,25 @@ class Upstream:
             self._service.context.keep_session(self._handshake)
         return self._proven
 
-    def judge(self, outcome: Outcome) -> Outcome:
-        """Tell a refusal from an end: what cut the connection before the upstream had accepted us."""
+    def judge(self, outcome: Outcome, received: int, *, upstream_first: bool) -> Outcome:
+        """
+        Tell a refusal from an end.
+
+        received:       application bytes that came from the upstream
+        upstream_first: it ended its stream before the app had ended its own
+        """
         channel = self._handshake.channel
-        if self._proven or channel.end in (None, End.CLEAN):
+        if received or channel.end is None:
             return outcome
+        if channel.end is End.CLEAN and not upstream_first:
+            return outcome
+        if channel.end is not End.CLEAN and self._proven:
+            hint = "it sent nothing: it may have refused our certificate without a word, or its app is down"
+            return Outcome(outcome.reason, f"{outcome.detail}; {hint}")
         if self._handshake.resumed:
             self._service.context.forget_session()
-        detail = channel.end_detail or outcome.detail
-        return Outcome(Reason.UPSTREAM_REJECTED_US, f"{detail}, before the upstream had sent anything")
+        detail = channel.end_detail or "the upstream closed, as some servers do instead of sending an alert"
+        return Outcome(Reason.UPSTREAM_REJECTED_US, f"{detail}, before it had sent anything")
 
 
 async def _relay(

@@ -2,8 +2,12 @@
 Waiting for one descriptor with a deadline: what a connection does before its bytes flow.
 
 The relay installs callbacks of its own instead, because a future per wake-up would cost more than the wake-up. Both
-ways use the loop's add_reader and add_writer, which uvloop and asyncio have alike. Only one of them may own a
-descriptor at a time; each wait here leaves nothing behind, whether it ends by readiness, deadline or cancellation.
+ways use the loop's add_reader and add_writer, which uvloop and asyncio have alike, and only one of them owns a
+descriptor at a time.
+
+A wait that ends well leaves its reader in place: the next wait, or the relay, replaces it, and that costs no system
+call where removing it and adding another costs two. Until then the old reader may be woken by bytes that nobody waits
+for; it removes itself when that happens, so nothing spins. Whoever closes a descriptor calls `forget` first.
 """
 
 import asyncio
@@ -16,44 +20,52 @@ async def readable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | N
     deadline: of loop.time(); None waits without end
     Raises:   TimeoutError
     """
-    future = loop.create_future()
-    loop.add_reader(fd, _wake, future)
+    future: asyncio.Future[bool] = loop.create_future()
+    loop.add_reader(fd, _wake, future, loop, fd)
+    timer = loop.call_at(deadline, _settle, future) if deadline is not None else None
+    ready = False
     try:
-        await _until(loop, future, deadline)
+        ready = await future
     finally:
-        loop.remove_reader(fd)
+        if timer is not None:
+            timer.cancel()
+        if not ready:
+            loop.remove_reader(fd)
+    if not ready:
+        raise TimeoutError
 
 
 async def writable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | None) -> None:
     """Wait until `fd` takes bytes, or a connect on it has ended. deadline and Raises as `readable`."""
-    future = loop.create_future()
-    loop.add_writer(fd, _wake, future)
-    try:
-        await _until(loop, future, deadline)
-    finally:
-        loop.remove_writer(fd)
-
-
-async def _until(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[bool]", deadline: float | None) -> None:
-    if deadline is None:
-        await future
-        return
-    timer = loop.call_at(deadline, _expire, future)
+    future: asyncio.Future[bool] = loop.create_future()
+    loop.add_writer(fd, _settle, future, True)
+    timer = loop.call_at(deadline, _settle, future) if deadline is not None else None
     try:
         if not await future:
             raise TimeoutError
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
+        loop.remove_writer(fd)
 
 
-def _wake(future: "asyncio.Future[bool]") -> None:
-    if not future.done():
+def forget(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    """Watch `fd` no more; before it is closed."""
+    if fd >= 0:
+        loop.remove_reader(fd)
+        loop.remove_writer(fd)
+
+
+def _wake(future: "asyncio.Future[bool]", loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    if future.done():
+        loop.remove_reader(fd)
+    else:
         future.set_result(True)
 
 
-def _expire(future: "asyncio.Future[bool]") -> None:
+def _settle(future: "asyncio.Future[bool]", ready: bool = False) -> None:
     if not future.done():
-        future.set_result(False)
+        future.set_result(ready)
 
 
 def deadline_in(loop: asyncio.AbstractEventLoop, seconds: float) -> float | None:

@@ -194,6 +194,7 @@ class Relay:
         "active_at",
         "answered",
         "down",
+        "first_to_finish",
         "loop",
         "scratch",
         "started_at",
@@ -227,6 +228,7 @@ class Relay:
         self._half_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[Outcome] = loop.create_future()
+        self.first_to_finish: Pump | None = None
         self.up = Pump(self, "the downstream", downstream, upstream, preface)
         self.down = Pump(self, "the upstream", upstream, downstream, b"")
 
@@ -262,6 +264,8 @@ class Relay:
 
     def pump_ended(self) -> None:
         """A direction is finished: the connection is half-closed, or over when it was the second."""
+        if self.first_to_finish is None:
+            self.first_to_finish = self.up if self.up.state is State.FINISHED else self.down
         if self.up.state is State.FINISHED and self.down.state is State.FINISHED:
             self.stop(Reason.COMPLETED, "")
             return

@@ -27,7 +27,7 @@ class ListenFault(Exception):  # noqa: N818  # the operator's, as ConfigFault is
 
 @dataclass(frozen=True, slots=True)
 class ListeningSocket:
-    """A non-blocking socket that listens. address: as configured; bound: where it really is, "HOST:PORT"."""
+    """A non-blocking socket that listens (or will). address: as configured; bound: where it really is, "HOST:PORT"."""
 
     address: ListenAddress
     sock: socket.socket
@@ -38,6 +38,13 @@ class ListeningSocket:
         """The address with the port that the kernel chose for port 0."""
         return format_address(self.sock.getsockname())
 
+    def listen(self) -> None:
+        """Let clients come, where the socket was only bound; again is harmless. Raises: ListenFault."""
+        try:
+            self.sock.listen(BACKLOG)
+        except OSError as error:
+            raise ListenFault(_explain(self.address, error)) from None
+
     def close(self) -> None:
         """Stop listening, and remove the file of a unix socket of our own."""
         self.sock.close()
@@ -45,11 +52,14 @@ class ListeningSocket:
             self.file.unlink()
 
 
-def open_socket(address: ListenAddress, inherited: Mapping[str, socket.socket]) -> ListeningSocket:
+def open_socket(
+    address: ListenAddress, inherited: Mapping[str, socket.socket], *, backlog: int | None = BACKLOG
+) -> ListeningSocket:
     """
     Listen on an address.
 
     inherited: sockets of `inherited_sockets`, for systemd:NAME
+    backlog:   None: only take the address; clients are refused until somebody calls `listen`
     Raises:    ListenFault
     """
     try:
@@ -57,15 +67,15 @@ def open_socket(address: ListenAddress, inherited: Mapping[str, socket.socket]) 
             case SystemdAddress():
                 return ListeningSocket(address, _inherited(address, inherited))
             case UnixAddress():
-                file = unixsocket.listen(address.path, mode=UNIX_MODE, backlog=BACKLOG)
+                file = unixsocket.listen(address.path, mode=UNIX_MODE, backlog=backlog)
                 return ListeningSocket(address, file.socket, file)
             case TcpAddress():
-                return ListeningSocket(address, _listen_tcp(address))
+                return ListeningSocket(address, _bind_tcp(address, backlog))
     except OSError as error:
         raise ListenFault(_explain(address, error)) from None
 
 
-def _listen_tcp(address: TcpAddress) -> socket.socket:
+def _bind_tcp(address: TcpAddress, backlog: int | None) -> socket.socket:
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, sockaddr = infos[0]
     sock = socket.socket(family, kind, protocol)
@@ -76,7 +86,8 @@ def _listen_tcp(address: TcpAddress) -> socket.socket:
             # [::]:PORT takes IPv4 as well, as operators expect; a particular address is only itself.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
         sock.bind(sockaddr)
-        sock.listen(BACKLOG)
+        if backlog is not None:
+            sock.listen(backlog)
     except BaseException:
         sock.close()
         raise

@@ -29,12 +29,13 @@ class Listening:
             pass
 
 
-def listen(path: str, *, mode: int = 0o600, backlog: int = 64) -> Listening:
+def listen(path: str, *, mode: int = 0o600, backlog: int | None = 64) -> Listening:
     """
     Listen on `path`, in place of a socket that nobody listens on any more.
 
-    mode:   permissions of the file, whatever the umask says; by default for the owner alone
-    Raises: OSError(EADDRINUSE) for a living listener, OSError(EEXIST) for another kind of file, any other OSError
+    mode:    permissions of the file, whatever the umask says; by default for the owner alone
+    backlog: None: only take the path, whoever is to serve it listens
+    Raises:  OSError(EADDRINUSE) for a living listener, OSError(EEXIST) for another kind of file, any other OSError
     """
     _remove_stale(path)
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -42,7 +43,8 @@ def listen(path: str, *, mode: int = 0o600, backlog: int = 64) -> Listening:
         ours.setblocking(False)
         ours.bind(path)
         os.chmod(path, mode)  # before listen(): until then nobody can connect
-        ours.listen(backlog)
+        if backlog is not None:
+            ours.listen(backlog)
         return Listening(ours, path, os.stat(path).st_ino)
     except OSError:
         ours.close()

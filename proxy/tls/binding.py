@@ -191,12 +191,17 @@ def certificates_of(stack: Any) -> list[Any]:
     return members
 
 
+_SHA256 = lib.EVP_get_digestbyname(b"sha256")
+_digest = ffi.new("unsigned char[32]")  # filled and copied within one call; calls into OpenSSL come from one thread
+_digest_length = ffi.new("unsigned int *")
+_digest_bytes = ffi.buffer(_digest)
+
+
 def digest_of(certificate: Any) -> bytes:
     """SHA-256 over the DER of an X509: 32 bytes."""
-    buffer, length = ffi.new("unsigned char[32]"), ffi.new("unsigned int *", 32)
-    if lib.X509_digest(certificate, lib.EVP_get_digestbyname(b"sha256"), buffer, length) != 1:
+    if lib.X509_digest(certificate, _SHA256, _digest, _digest_length) != 1:
         raise MemoryError("OpenSSL could not hash a certificate")
-    return bytes(ffi.buffer(buffer, 32))
+    return _digest_bytes[:]
 
 
 def der_of(certificate: Any) -> bytes:

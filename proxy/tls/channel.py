@@ -113,10 +113,7 @@ class PlainChannel:
 
     def finish(self) -> bool:
         """End our direction. Returns: True, always done at once."""
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the peer is gone already, which `receive` reports in its own words
+        _shut(self.sock)
         return True
 
     def close(self) -> None:
@@ -193,7 +190,17 @@ class TlsChannel:
         return done
 
     def finish(self) -> bool:
-        """End our direction with close_notify. Returns: False when the kernel's buffer is full: ask again later."""
+        """
+        End our direction with close_notify, then FIN. Returns: False when the kernel's buffer is full: ask again later.
+
+        The FIN is for peers that overlook a close_notify (gRPC is one). Source: RFC 8446 6.1
+        """
+        if not self._send_close_notify():
+            return False
+        _shut(self.sock)
+        return True
+
+    def _send_close_notify(self) -> bool:
         if self._finished or self.end in _BROKEN:
             return True
         code = binding.lib.SSL_shutdown(self.ssl)
@@ -207,7 +214,7 @@ class TlsChannel:
         """Close in order: close_notify, then FIN; the kernel still delivers what it took."""
         if self.fd < 0:
             return
-        self.finish()
+        self._send_close_notify()
         self._free()
         self.sock.close()
 
@@ -273,6 +280,13 @@ def read_failure(error: int) -> Failure:
     if error != binding.ERROR_SSL or reason == 0:
         return End.RESET, "the connection was reset", None
     return End.PROTOCOL, words, None
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the peer is gone already, which `receive` reports in its own words
 
 
 def _reset(sock: socket.socket) -> None:

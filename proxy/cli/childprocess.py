@@ -56,16 +56,15 @@ def package_environment() -> dict[str, str]:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody has at this moment. Raises: OSError when the host is not this machine's."""
-    with socket.create_server((host, 0), family=_family(host)) as server:
-        port: int = server.getsockname()[1]
+    with _bound(host, 0) as sock:
+        port: int = sock.getsockname()[1]
         return port
 
 
 def is_free(host: str, port: int) -> bool:
     """Whether a listener could have this address now. Raises: OSError when something else than its use is wrong."""
     try:
-        # With SO_REUSEADDR, as the listener will have it: connections that are in TIME_WAIT do not count.
-        socket.create_server((host, port), family=_family(host)).close()
+        _bound(host, port).close()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -190,5 +189,16 @@ class LoggedProcess:
             self._changed.notify_all()
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that listens, with what an error says left as it is (socket.create_server adds words of its own)."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        # As the listener will have it: connections that are in TIME_WAIT do not count as use.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

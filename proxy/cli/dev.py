@@ -20,6 +20,7 @@ from proxy.core.reasons import Rejected
 from proxy.core.spiffe import IdPattern, PatternFault, SpiffeId, parse_pattern, parse_workload_id
 
 DEFAULT_LISTEN = TcpAddress("127.0.0.1", 8443)
+DEFAULT_ADMIN = TcpAddress("127.0.0.1", 15000)
 DEFAULT_STATE = Path(".mtls-sidecar-dev")
 DEFAULT_ID = "spiffe://dev.local/ns/dev/sa/app"
 DEFAULT_CLIENT_PATH = "/ns/dev/sa/client"
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         type=_listen,
         help=f"where the sidecar listens (default: {DEFAULT_LISTEN}, or a free port where that is taken)",
+    )
+    parser.add_argument(
+        "--admin",
+        metavar="HOST:PORT",
+        type=_listen,
+        help=f"the admin endpoint (default: {DEFAULT_ADMIN}, or a free port where that is taken)",
     )
     parser.add_argument(
         "--mode", type=_mode, default=Mode.STRICT, help="STRICT, PERMISSIVE or DISABLE (default: STRICT)"
@@ -104,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
             upstream=args.upstream,
             listen=args.listen or DEFAULT_LISTEN,
             may_move=args.listen is None,
+            admin=args.admin or DEFAULT_ADMIN,
+            admin_may_move=args.admin is None,
             mode=args.mode,
             service_id=service_id,
             client_id=client_id,

@@ -9,6 +9,7 @@ looked at every few seconds: a laptop that slept through half a life renews as s
 import asyncio
 import asyncio.subprocess
 import contextlib
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from proxy.cli.devwords import curl_lines, host_names
 from proxy.cli.sampleapp import LISTENING, MODULE
 from proxy.cli.terminal import Colour, paint
 from proxy.core.clockwords import span
-from proxy.core.config import AdminConfig, Mode, TcpAddress, UnixAddress, UpstreamAddress
+from proxy.core.config import Mode, TcpAddress, UnixAddress, UpstreamAddress
 from proxy.core.configfile import ConfigFaults
 from proxy.core.reasons import Rejected
 from proxy.core.spiffe import IdPattern, SpiffeId
@@ -48,16 +49,39 @@ _UPSTREAM_PATIENCE_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the developer asked for. may_move: `listen` may be another port where it is taken."""
+    """What the developer asked for. may_move, admin_may_move: it may be another port where that one is taken."""
 
     upstream: UpstreamAddress | None
     listen: TcpAddress
     may_move: bool
+    admin: TcpAddress
+    admin_may_move: bool
     mode: Mode
     service_id: SpiffeId
     client_id: SpiffeId
     allow: tuple[IdPattern, ...]
     ttl_s: float
+
+
+def choose_address(wanted: TcpAddress, *, may_move: bool, option: str) -> TcpAddress:
+    """
+    Where to listen: `wanted` (for port 0 a free port), or a free port on its host where it is taken and may move.
+
+    option: that the developer can give it with, for the sentences
+    Raises: DevFault
+    """
+    try:
+        if wanted.port and is_free(wanted.host, wanted.port):
+            return wanted
+        if wanted.port and not may_move:
+            raise DevFault(f"{wanted} is taken: stop what has it, or give another {option} HOST:PORT")
+        moved = TcpAddress(wanted.host, free_port(wanted.host))
+    except OSError as error:
+        why = error.strerror or error
+        raise DevFault(f"cannot listen on {wanted}: {why}; give an address of this machine with {option}") from None
+    if wanted.port:
+        _say(f"{wanted} is taken, so {moved} takes its place ({option} HOST:PORT chooses).")
+    return moved
 
 
 class DevServer:
@@ -67,7 +91,7 @@ class DevServer:
         self._plan = plan
         self._state = state
         self._listen = plan.listen
-        self._admin = TcpAddress("127.0.0.1", 0)  # chosen in `run`
+        self._admin = plan.admin
         self._wanted = Wanted(
             service_id=plan.service_id,
             client_id=plan.client_id,
@@ -80,37 +104,14 @@ class DevServer:
 
     def run(self) -> int:
         """Serve until a signal. Returns: the exit status. Raises: DevFault."""
-        self._listen = self._choose_listen()
-        self._admin = self._choose_admin()
+        self._listen = choose_address(self._plan.listen, may_move=self._plan.may_move, option="--listen")
+        self._admin = choose_address(self._plan.admin, may_move=self._plan.admin_may_move, option="--admin")
         self._renew()
         with contextlib.ExitStack() as stack:
             upstream = self._plan.upstream or self._start_sample_app(stack)
             self._write_config(upstream)
             with asyncio.Runner() as runner:
                 return runner.run(self._serve(upstream))
-
-    def _choose_listen(self) -> TcpAddress:
-        listen = self._plan.listen
-        try:
-            if listen.port and is_free(listen.host, listen.port):
-                return listen
-            if listen.port and not self._plan.may_move:
-                raise DevFault(f"{listen} is taken: stop what has it, or give another --listen HOST:PORT")
-            moved = TcpAddress(listen.host, free_port(listen.host))
-        except OSError as error:
-            raise DevFault(
-                f"cannot listen on {listen}: {error.strerror or error}; try --listen 127.0.0.1:8443"
-            ) from None
-        if listen.port:
-            _say(f"{listen} is taken, so the sidecar listens on {moved}.")
-        return moved
-
-    def _choose_admin(self) -> TcpAddress:
-        admin = AdminConfig().listen
-        assert isinstance(admin, TcpAddress), "the default of the configuration"
-        if admin.port != self._listen.port and is_free(admin.host, admin.port):
-            return admin
-        return TcpAddress(admin.host, free_port(admin.host))
 
     def _renew(self) -> None:
         """Write new SVIDs. Raises: DevFault."""
@@ -260,7 +261,8 @@ class DevServer:
                 else:
                     _, writer = await asyncio.open_connection(upstream.host, upstream.port)
         except (OSError, TimeoutError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or "no answer"
+            # Not strerror, for which asyncio has words of its own ("Connect call failed (...)").
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no answer"
             _say(
                 f"Warning: nothing listens on {upstream} yet ({why}). Callers get UPSTREAM_REFUSED until it does: "
                 "start your service, or correct --upstream.",

@@ -38,7 +38,6 @@ _LOCK_FILE = "lock"
 _CA_LIFETIME_S = 365 * 86400.0
 _CA_LIVES = 2  # a CA lives for at least so many SVIDs, whatever --ttl says
 _JITTER = 0.1  # of the time to the renewal, either way: several `dev` on one machine do not all write at once
-
 _MAX_SKEW = 0.1  # of its life may an SVID be backdated, or a short-lived one would seem to be old when it is new
 
 

@@ -4,6 +4,8 @@ import re
 import socket
 import ssl
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,18 @@ from tests.tls.pairs import connected, read, shake
 
 SCRATCH = Scratch()
 _ALERT = re.compile(r"the peer sent the alert ([a-z_]+)")
+
+
+@contextmanager
+def connected_by_tcp() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """As `connected`, over loopback: where a reset is a reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with ours, theirs:
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        yield ours, theirs
 
 
 @dataclass(frozen=True)

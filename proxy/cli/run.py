@@ -10,18 +10,15 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
 
 from proxy import __version__
 from proxy.core.config import Config
 from proxy.core.configfile import ConfigFaults
-from proxy.core.events import Direction, Listener
 from proxy.net.sockets import ListenFault, inherited_sockets, open_socket
 from proxy.ops import log as logs
-from proxy.ops.configsource import STDIN, read_config_file
-from proxy.ops.metrics import Metrics
-from proxy.ops.sidecar import Sidecar
-from proxy.tls.binding import openssl_version
+from proxy.ops.configsource import STDIN, Source, read_config_file, read_source
+from proxy.ops.cores import usable_cores
+from proxy.ops.eventloop import LOOPS, attend_signals, loop_factory
 
 EXAMPLES = """examples:
   mtls-sidecar validate --config sidecar.yaml     look for faults first
@@ -38,49 +35,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="the configuration, in YAML; - is standard input"
     )
-    parser.add_argument(
-        "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop (default: uvloop, the faster)"
-    )
+    parser.add_argument("--loop", choices=LOOPS, default=LOOPS[0], help="the event loop (default: uvloop, the faster)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve. Returns: the exit status."""
     try:
-        config = read_config_file(args.config)
+        source = read_source(args.config)
+        config = source.parse()
     except ConfigFaults as faults:
         print(f"{faults}\n\nNothing was started. `mtls-sidecar validate` shows the same list.", file=sys.stderr)
         return 2
-    with asyncio.Runner(loop_factory=_loop_factory(args.loop)) as runner:
+    path = None if args.config == STDIN else args.config
+    workers = config.workers or usable_cores()
+    # What each imports is imported only there: a supervisor touches no TLS, and one process alone needs no supervisor.
+    life = _alone(config, path) if workers == 1 else _supervise(source, config, path, workers, args.loop)
+    with asyncio.Runner(loop_factory=loop_factory(args.loop)) as runner:
         try:
-            return runner.run(_serve(config, args.config))
+            return runner.run(life)
         except ListenFault as fault:
             print(fault, file=sys.stderr)
             return 1
 
 
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name == "asyncio":
-        return asyncio.new_event_loop
-    import uvloop
+async def _alone(config: Config, path: str | None) -> int:
+    """Everything in this process."""
+    from proxy.ops.sidecar import Sidecar, metrics_of
+    from proxy.tls.binding import openssl_version
 
-    return uvloop.new_event_loop
-
-
-async def _serve(config: Config, path: str) -> int:
     log = logs.configure(config.log.level, config.log.format, sys.stderr)
-    listeners = [Listener(Direction.INBOUND, inbound.name) for inbound in config.inbound]
-    listeners += [Listener(Direction.OUTBOUND, outbound.name) for outbound in config.outbound]
-    engine_version = openssl_version()
-    metrics = Metrics(listeners, version=__version__, tls_engine="openssl", tls_engine_version=engine_version)
     inherited = inherited_sockets(os.environ, os.getpid())
-    log.info("starting", version=__version__, tls_engine="openssl", tls_engine_version=engine_version, pid=os.getpid())
+    log.info(
+        "starting", version=__version__, tls_engine="openssl", tls_engine_version=openssl_version(), pid=os.getpid()
+    )
     sidecar = Sidecar(
         config,
         config_path=path,
-        read_config=lambda: config if path == STDIN else read_config_file(path),
+        read_config=lambda: config if path is None else read_config_file(path),
         open_socket=lambda address: open_socket(address, inherited),
         log=log,
-        metrics=metrics,
+        metrics=metrics_of(config),
         clock=time.time,  # noqa: TID251  the one place where the wall clock comes from
     )
+    attend_signals(leave=sidecar.quit, leave_at_once=sidecar.leave_at_once, look=sidecar.look)
     return await sidecar.run()
+
+
+async def _supervise(source: Source, config: Config, path: str | None, workers: int, loop_name: str) -> int:
+    """Everything in worker processes, which this one looks after."""
+    from proxy.ops.supervisor import Supervisor
+
+    log = logs.configure(config.log.level, config.log.format, sys.stderr)
+    inherited = inherited_sockets(os.environ, os.getpid())
+    log.info("starting", version=__version__, workers=workers, pid=os.getpid())
+    supervisor = Supervisor(
+        source,
+        config,
+        workers=workers,
+        loop_name=loop_name,
+        config_path=path,
+        read_source=lambda: source if path is None else read_source(path),
+        open_socket=lambda address: open_socket(address, inherited, backlog=None),
+        log=log,
+        clock=time.time,  # noqa: TID251  as above
+    )
+    attend_signals(leave=supervisor.quit, leave_at_once=supervisor.leave_at_once, look=supervisor.look)
+    return await supervisor.run()

@@ -7,11 +7,40 @@ A file that cannot be read is a fault like any other, so that every caller has o
 import os
 import sys
 
+import msgspec
+
 from proxy.core.config import Config, ConfigFault
 from proxy.core.configfile import ConfigFaults, read_config
 from proxy.core.configyaml import MAX_FILE_BYTES
 
 STDIN = "-"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A configuration before it is read. file: what messages call it; base: where relative paths in it start."""
+
+    text: bytes
+    file: str
+    base: str = ""
+
+    def parse(self) -> Config:
+        """Read it. Raises: ConfigFaults."""
+        return read_config(self.text, file=self.file, base=self.base)
+
+
+def read_source(path: str) -> Source:
+    """Fetch the bytes of the configuration at `path`. Raises: ConfigFaults when there are none to be had."""
+    try:
+        if path == STDIN:
+            return Source(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "<stdin>")
+        with open(path, "rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)  # /dev/zero has no end; one byte too many is a fault of its own
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigFaults(path, (ConfigFault("", f"the configuration cannot be read: {why}"),)) from None
+    except ValueError:  # what open() says to a NUL
+        raise ConfigFaults(path, (ConfigFault("", "that is not the path of a file"),)) from None
+    return Source(text, path, os.path.dirname(path))
 
 
 def read_config_file(path: str) -> Config:
@@ -20,14 +49,4 @@ def read_config_file(path: str) -> Config:
 
     Raises: ConfigFaults
     """
-    try:
-        if path == STDIN:
-            return read_config(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), file="<stdin>")
-        with open(path, "rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)  # /dev/zero has no end; one byte too many is a fault of its own
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise ConfigFaults(path, (ConfigFault("", f"the configuration cannot be read: {why}"),)) from None
-    except ValueError:  # what open() says to a NUL
-        raise ConfigFaults(path, (ConfigFault("", "that is not the path of a file"),)) from None
-    return read_config(text, file=path, base=os.path.dirname(path))
+    return read_source(path).parse()

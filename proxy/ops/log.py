@@ -12,7 +12,7 @@ console form everything unprintable is escaped before it can move a cursor or be
 """
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -57,9 +57,10 @@ class Log:
     Fields are keyword arguments; what is neither text nor a number is written as its `str`.
     """
 
-    def __init__(self, level: LogLevel, writer: LineWriter, render: _Render) -> None:
+    def __init__(self, level: LogLevel, writer: LineWriter, render: _Render, fixed: Mapping[str, object]) -> None:
         self._writer = writer
         self._render = render
+        self._fixed = fixed
         self.set_level(level)
 
     @property
@@ -81,7 +82,7 @@ class Log:
             wrapper_class=structlog.make_filtering_bound_logger(_SEVERITY[level]),
             context_class=dict,
             cache_logger_on_first_use=True,
-        ).bind()
+        ).bind(**self._fixed)
 
     def writes(self, level: LogLevel) -> bool:
         """Whether a line of this severity would be written: asked before building a costly one."""
@@ -162,17 +163,18 @@ class LogRenderer:
             self._log.debug("reload", **fields)  # every poll that found the same bytes
 
 
-def configure(level: LogLevel, form: LogFormat, stream: Stream) -> Log:
+def configure(level: LogLevel, form: LogFormat, stream: Stream, **fixed: object) -> Log:
     """
     Set up the log.
 
     stream:  where lines go, usually sys.stderr; its own buffer is passed by, so flush what was printed there before
+    fixed:   fields of every line, e.g. which worker it is from
     Returns: the Log to hand on
     Raises:  OSError where the stream has no open descriptor
     """
     render = _json if form is LogFormat.JSON else _Console(colours=stream.isatty())
     writer = LineWriter(stream.fileno(), lambda lines: render(None, "warning", _lost(lines)))
-    return Log(level, writer, render)
+    return Log(level, writer, render, fixed)
 
 
 class _Lines:

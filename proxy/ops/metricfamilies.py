@@ -7,11 +7,13 @@ read it; the names are the contract's. The text forms, Prometheus' and OpenMetri
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from proxy.ops.instruments import Distributions, Numbers
 
 PREFIX = "mtls_sidecar_"
 
@@ -49,6 +51,7 @@ class Family(NamedTuple):
 
 
 _AT = ("direction", "listener")
+_I = TypeVar("_I", Numbers, Distributions)
 
 FAMILIES = (
     Family(
@@ -121,6 +124,12 @@ FAMILIES = (
         "Log lines lost because the reader of stderr did not take them at once.",
     ),
     Family(
+        "worker_restarts_total",
+        Type.COUNTER,
+        (),
+        "Worker processes that ended by themselves and were started again; with one worker there is none.",
+    ),
+    Family(
         "build_info",
         Type.GAUGE,
         ("version", "tls_engine", "tls_engine_version"),
@@ -139,22 +148,27 @@ class Collector(Protocol):
         ...
 
 
-def counter(name: str, registry: CollectorRegistry) -> Counter:
+def counter(name: str, registry: CollectorRegistry) -> Numbers:
     """Make the instrument of a counter of FAMILIES."""
     family = BY_NAME[name]
-    return Counter(PREFIX + name, family.meaning, family.labels, registry=registry)
+    return _registered(Numbers(CounterMetricFamily, PREFIX + name, family.meaning, family.labels), registry)
 
 
-def gauge(name: str, registry: CollectorRegistry) -> Gauge:
+def gauge(name: str, registry: CollectorRegistry) -> Numbers:
     """Make the instrument of a gauge of FAMILIES."""
     family = BY_NAME[name]
-    return Gauge(PREFIX + name, family.meaning, family.labels, registry=registry)
+    return _registered(Numbers(GaugeMetricFamily, PREFIX + name, family.meaning, family.labels), registry)
 
 
-def histogram(name: str, registry: CollectorRegistry) -> Histogram:
+def histogram(name: str, registry: CollectorRegistry) -> Distributions:
     """Make the instrument of a histogram of FAMILIES."""
     family = BY_NAME[name]
-    return Histogram(PREFIX + name, family.meaning, family.labels, registry=registry, buckets=family.buckets)
+    return _registered(Distributions(PREFIX + name, family.meaning, family.labels, family.buckets), registry)
+
+
+def _registered(instrument: _I, registry: CollectorRegistry) -> _I:
+    registry.register(instrument)  # type: ignore[arg-type]  # the library asks for a class of its own, and uses collect()
+    return instrument
 
 
 def counter_family(name: str) -> CounterMetricFamily:

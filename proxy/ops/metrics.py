@@ -1,9 +1,9 @@
 """
 The metrics: the same facts as the log, counted.
 
-What is exported stands in ops/metricfamilies.py. Counting is prometheus_client's, in a registry of our own (several
-proxies in one test process never meet). What this file adds is speed on the connection's path: the children of a
-listener are looked up once and kept, so that a fact costs one dictionary look-up and a few additions.
+What is exported stands in ops/metricfamilies.py, the instruments in ops/instruments.py, all in a registry of our own
+(several proxies in one test process never meet). What this file adds is speed on the connection's path: the series of
+a listener are looked up once and kept, so that a fact costs one dictionary look-up and a few additions.
 
 bytes_total is alive: at a scrape the counts of connections that are still open are added to those of the closed ones.
 A counter must never go backwards, so the provider of live counts leaves a connection out from the very step of the
@@ -11,9 +11,9 @@ loop in which its Closed is emitted, and should it ever be a step late or early,
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from proxy.core.events import (
@@ -33,6 +33,7 @@ from proxy.core.events import (
     Security,
 )
 from proxy.core.reasons import EXPLANATIONS, Kind, Reason
+from proxy.ops.instruments import Number
 from proxy.ops.metricfamilies import counter, counter_family, expose, gauge, histogram, without_created
 from proxy.ops.metricsmerge import encode
 
@@ -63,52 +64,75 @@ class Metrics:
         self._connection_s = histogram("connection_seconds", registry)
         self._detection_s = histogram("detection_seconds", registry)
         self._active = gauge("connections_active", registry)
-        self._handshakes_active = gauge("handshakes_active", registry)
-        self._half_closed = gauge("half_closed_connections", registry)
+        self._handshakes_active = gauge("handshakes_active", registry).labels()
+        self._half_closed = gauge("half_closed_connections", registry).labels()
         self._not_after = gauge("certificate_not_after_timestamp_seconds", registry)
-        self._generation = gauge("trust_generation", registry)
-        self._last_reload = gauge("last_reload_timestamp_seconds", registry)
+        self._generation = gauge("trust_generation", registry).labels()
+        self._last_reload = gauge("last_reload_timestamp_seconds", registry).labels()
         self._dropped = _DroppedLines()
         registry.register(self._dropped)
+        counter("worker_restarts_total", registry)  # the supervisor's to count; here so that the series exists
         gauge("build_info", registry).labels(version, tls_engine, tls_engine_version).set(1)
         for result in (ReloadResult.PUBLISHED, ReloadResult.UNCHANGED):
             self._reloads.labels(result.value, Reason.RELOADED.value)
+        # By type and not with isinstance: the structs have an ABC for a metaclass, whose "no" costs as much as counting.
+        self.handlers: dict[type, Callable[[Any], None]] = {
+            Accepted: self._accepted,
+            Detected: self._detected,
+            HandshakeStarted: self._handshake_started,
+            HandshakeEnded: self._handshake_ended,
+            Dialed: self._dialed,
+            Relaying: self._relaying,
+            HalfClosed: self._half_closed_changed,
+            Closed: self._closed_one,
+            Reloaded: self._reloaded,
+        }
         self._at: dict[Listener, _AtListener] = {}
         for listener in listeners:
             self._enter(listener)
 
     def emit(self, event: Event) -> None:
         """Take one fact; never raises, never waits."""
-        if type(event) is Reloaded:
-            self._reloads.labels(event.result.value, event.reason.value).inc()
-            return
-        # Types are compared, not asked with isinstance: msgspec's structs have an ABC metaclass, whose "no" costs as
-        # much as the counting. mypy does not follow that far.
-        listener = cast("Accepted", event).listener
-        at = self._at.get(listener) or self._enter(listener)
-        if type(event) is Accepted:
-            at.active.inc()
-        elif type(event) is Closed:
-            at.active.dec()
-            at.connection_s.observe(event.duration_s)
-            at.count_closed(event.reason)
-            at.closed_bytes[0] += event.bytes_received
-            at.closed_bytes[1] += event.bytes_sent
-        elif type(event) is HandshakeStarted:
-            self._handshakes_active.inc()
-        elif type(event) is HandshakeEnded:
-            self._handshakes_active.dec()
-            at.handshake_s.observe(event.seconds)
-            if event.tls is not None:
-                at.count_handshake(event.tls.version, event.tls.group, event.tls.resumed)
-        elif type(event) is Detected:
-            at.detection_s.observe(event.seconds)
-        elif type(event) is Dialed:
-            at.connect_s.observe(event.seconds)
-        elif type(event) is Relaying:
-            at.connections[event.security].inc()
-        elif type(event) is HalfClosed:
-            self._half_closed.inc(event.change)
+        self.handlers[type(event)](event)
+
+    def _listener(self, listener: Listener) -> "_AtListener":
+        return self._at.get(listener) or self._enter(listener)
+
+    def _accepted(self, event: Accepted) -> None:
+        self._listener(event.listener).active.value += 1
+
+    def _detected(self, event: Detected) -> None:
+        self._listener(event.listener).detection_s.observe(event.seconds)
+
+    def _handshake_started(self, event: HandshakeStarted) -> None:
+        self._handshakes_active.value += 1
+
+    def _handshake_ended(self, event: HandshakeEnded) -> None:
+        self._handshakes_active.value -= 1
+        at = self._listener(event.listener)
+        at.handshake_s.observe(event.seconds)
+        if event.tls is not None:
+            at.count_handshake(event.tls.version, event.tls.group, event.tls.resumed)
+
+    def _dialed(self, event: Dialed) -> None:
+        self._listener(event.listener).connect_s.observe(event.seconds)
+
+    def _relaying(self, event: Relaying) -> None:
+        self._listener(event.listener).connections[event.security].value += 1
+
+    def _half_closed_changed(self, event: HalfClosed) -> None:
+        self._half_closed.value += event.change
+
+    def _closed_one(self, event: Closed) -> None:
+        at = self._listener(event.listener)
+        at.active.value -= 1
+        at.connection_s.observe(event.duration_s)
+        at.count_closed(event.reason)
+        at.closed_bytes[0] += event.bytes_received
+        at.closed_bytes[1] += event.bytes_sent
+
+    def _reloaded(self, event: Reloaded) -> None:
+        self._reloads.labels(event.result.value, event.reason.value).inc()
 
     def watch(self, provider: LiveBytes) -> None:
         """Add, at each scrape, what `provider` yields of open connections: (listener, bytes received, bytes sent)."""
@@ -165,8 +189,8 @@ class _AtListener:
         self.detection_s = metrics._detection_s.labels(*labels)
         self.connections = {word: metrics._connections.labels(*labels, word.value) for word in Security}
         self.closed_bytes = metrics._bytes.closed.setdefault(listener, [0, 0])
-        self._handshakes: dict[tuple[str | None, str | None, bool], Counter] = {}
-        self._ends: dict[Reason, tuple[Counter, ...]] = {}
+        self._handshakes: dict[tuple[str | None, str | None, bool], Number] = {}
+        self._ends: dict[Reason, tuple[Number, ...]] = {}
         self._learn(Reason.COMPLETED)
 
     def count_handshake(self, version: str | None, group: str | None, resumed: bool) -> None:
@@ -175,15 +199,15 @@ class _AtListener:
         if handshakes is None:
             words = (version or "unknown", group or "unknown", "true" if resumed else "false")
             handshakes = self._handshakes[key] = self._metrics._handshakes.labels(*self._labels, *words)
-        handshakes.inc()
+        handshakes.value += 1
 
     def count_closed(self, reason: Reason) -> None:
         for end in self._ends.get(reason) or self._learn(reason):
-            end.inc()
+            end.value += 1
 
-    def _learn(self, reason: Reason) -> tuple[Counter, ...]:
+    def _learn(self, reason: Reason) -> tuple[Number, ...]:
         """Choose the counters of one end: a refusal counts twice, as an end and as a refusal."""
-        ends: tuple[Counter, ...] = (self._metrics._closed.labels(*self._labels, reason.value),)
+        ends: tuple[Number, ...] = (self._metrics._closed.labels(*self._labels, reason.value),)
         if EXPLANATIONS[reason].kind is Kind.REJECTED:
             ends = (*ends, self._metrics._rejected.labels(*self._labels, reason.value))
         self._ends[reason] = ends

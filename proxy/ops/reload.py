@@ -12,37 +12,27 @@ One attempt runs at a time, whoever asked for it (the file watch, SIGHUP, POST /
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
-
-import msgspec
 
 from proxy.core.config import Config
+from proxy.core.configchange import keep_fixed
 from proxy.core.configfile import ConfigFaults
 from proxy.core.events import Observer, Reloaded, ReloadResult
-from proxy.core.reasons import EXPLANATIONS, Reason, Rejected
+from proxy.core.reasons import Reason, Rejected
 from proxy.net.sockets import ListenFault
+from proxy.ops.failures import CONFIGURATION, IDENTITY, Failures
 from proxy.tls.identityreader import read_identity
 from proxy.tls.material import check_identity
 from proxy.tls.store import Generation, build_generation
-
-IDENTITY, CONFIGURATION = "identity", "configuration"
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """Why the last attempt failed. since: epoch seconds of the first attempt that failed for this reason."""
-
-    reason: Reason
-    detail: str
-    since: float
 
 
 class Reloader:
     """
     Makes and publishes generations.
 
-    read_config: the configuration as it is on disk; raises ConfigFaults apply:       puts a generation in force;
-    raises ListenFault when its addresses cannot be had, and then changed nothing notice:      told of what cannot
-    change in place and was kept, one sentence each
+    read_config: the configuration as it is on disk; raises ConfigFaults
+    apply:       puts a generation in force; raises ListenFault when its addresses cannot be had, having changed nothing
+    notice:      told of what cannot change in place and was kept, one sentence each
+    number_from: generations count on from here: a worker that took a dead one's place goes on where its siblings are
     """
 
     def __init__(
@@ -54,16 +44,18 @@ class Reloader:
         observer: Observer,
         clock: Callable[[], float],
         notice: Callable[[str], None],
+        number_from: int = 0,
     ) -> None:
         self.config = config
         self.generation: Generation | None = None
         self.published_at = 0.0
-        self.failures: dict[str, Failure] = {}
+        self.failures = Failures(clock)
         self._read_config = read_config
         self._apply = apply
         self._observer = observer
         self._clock = clock
         self._notice = notice
+        self._number_from = number_from
         self._lock = asyncio.Lock()
 
     async def load_first(self) -> None:
@@ -91,28 +83,18 @@ class Reloader:
             if not changed and not (changed := await self._reload_identity(quiet)) and not self.failures and not quiet:
                 self._emit("identity and configuration", ReloadResult.UNCHANGED, Reason.RELOADED, "identical bytes")
         result = ReloadResult.FAILED if self.failures else ReloadResult.PUBLISHED if changed else ReloadResult.UNCHANGED
-        return {"result": result, "generation": self._number, **self.describe_failures()}
-
-    def describe_failures(self) -> dict[str, object]:
-        """The failures that stand, for the admin endpoint."""
-        return {
-            f"{what}_failure": {
-                "reason": failure.reason,
-                "detail": failure.detail,
-                "advice": EXPLANATIONS[failure.reason].advice,
-                "since": failure.since,
-            }
-            for what, failure in self.failures.items()
-        }
+        return {"result": result, "generation": self._number, **self.failures.describe()}
 
     async def _reload_configuration(self, quiet: bool) -> bool:
         try:
-            config = self._keep_fixed(self._read_config())
+            config, kept = keep_fixed(self._read_config(), self.config)
         except ConfigFaults as faults:
             self._fail(CONFIGURATION, Rejected(Reason.CONFIG_FAULT, str(faults)), quiet)
             return False
+        for sentence in kept:
+            self._notice(sentence)
         if config == self.config:
-            self.failures.pop(CONFIGURATION, None)
+            self.failures.forget(CONFIGURATION)
             return False
         try:
             await self._attempt(config)
@@ -137,7 +119,7 @@ class Reloader:
         before = self.generation
         same_identity = before is not None and files.digest == before.material.digest
         if before is not None and same_identity and config == before.config:
-            self.failures.pop(IDENTITY, None)
+            self.failures.forget(IDENTITY)
             return False
         now = self._clock()
         material = before.material if before is not None and same_identity else check_identity(files, now)
@@ -153,33 +135,12 @@ class Reloader:
             self._emit(CONFIGURATION, ReloadResult.PUBLISHED, Reason.RELOADED, "the new configuration is in force")
         return True
 
-    def _keep_fixed(self, fresh: Config) -> Config:
-        """What cannot change in place is kept, and said."""
-        now = self.config
-        for key, one, other in (
-            ("workers", fresh.workers, now.workers),
-            ("tls.engine", fresh.tls.engine, now.tls.engine),
-            ("log.format", fresh.log.format, now.log.format),
-        ):
-            if one != other:
-                self._notice(f"{key} cannot change while the proxy runs: {other or 'auto'} is kept until a restart")
-        return replace(
-            fresh,
-            workers=now.workers,
-            tls=replace(fresh.tls, engine=now.tls.engine),
-            log=replace(fresh.log, format=now.log.format),
-        )
-
     @property
     def _number(self) -> int:
-        return self.generation.number if self.generation is not None else 0
+        return self.generation.number if self.generation is not None else self._number_from
 
     def _fail(self, what: str, rejected: Rejected, quiet: bool) -> None:
-        known = self.failures.get(what)
-        is_new = known is None or known.reason is not rejected.reason
-        since = self._clock() if known is None or is_new else known.since
-        self.failures[what] = Failure(rejected.reason, rejected.detail, since)
-        if is_new or not quiet:
+        if self.failures.remember(what, rejected) or not quiet:
             self._emit(what, ReloadResult.FAILED, rejected.reason, rejected.detail)
 
     def _emit(self, what: str, result: ReloadResult, reason: Reason, detail: str) -> None:

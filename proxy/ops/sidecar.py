@@ -1,5 +1,6 @@
 """
-A sidecar that runs: the worker with all that watches over it. One of these is the whole of `run` when `workers` is 1.
+A sidecar that runs: the worker with all that watches over it. One of these is the whole of `run` when `workers` is 1;
+with more, each worker process holds one without endpoints (ops/workerprocess.py).
 
 Its life: the admin and health endpoints open first (live, not ready), then the first valid identity is waited for, then
 the listeners open and it is ready. From then on files are watched and reloaded until a signal or the admin endpoint
@@ -10,23 +11,25 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
+from proxy import __version__
 from proxy.core.clockwords import rfc3339, span
 from proxy.core.config import Config, ListenAddress, LogLevel
-from proxy.core.events import Event, Observer
+from proxy.core.events import Direction, Event, Listener, Observer
 from proxy.core.reasons import Rejected
 from proxy.net.server import Worker
 from proxy.net.sockets import ListenFault, ListeningSocket
 from proxy.ops.endpoints import Endpoints
+from proxy.ops.failures import IDENTITY
 from proxy.ops.log import Log, LogRenderer
 from proxy.ops.memory import Memory
 from proxy.ops.metrics import Metrics
 from proxy.ops.reload import Reloader
 from proxy.ops.views import certs_view, config_view, connections_view
 from proxy.ops.watcher import FileWatch
+from proxy.tls.binding import openssl_version
 from proxy.tls.identityreader import paths_of
 from proxy.tls.store import Generation, Store
 
@@ -45,6 +48,13 @@ class State(Enum):
     DRAINING = "draining: shutting down"
 
 
+def metrics_of(config: Config) -> Metrics:
+    """The metrics of a process that serves this configuration."""
+    listeners = [Listener(Direction.INBOUND, inbound.name) for inbound in config.inbound]
+    listeners += [Listener(Direction.OUTBOUND, outbound.name) for outbound in config.outbound]
+    return Metrics(listeners, version=__version__, tls_engine="openssl", tls_engine_version=openssl_version())
+
+
 class Observers:
     """One fact to several renderers."""
 
@@ -58,18 +68,24 @@ class Observers:
 
 
 class Sidecar:
-    """One process that serves a configuration; what the admin endpoint asks and steers (`Operated`)."""
+    """
+    One process that serves a configuration; what the admin endpoint asks and steers (`Operated`).
+
+    config_path: the file to watch for changes; None where somebody else does, and calls `reload`
+    number_from: generations count on from here
+    """
 
     def __init__(
         self,
         config: Config,
         *,
-        config_path: str,
+        config_path: str | None,
         read_config: Callable[[], Config],
         open_socket: OpenSockets,
         log: Log,
         metrics: Metrics,
         clock: Callable[[], float],
+        number_from: int = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._config_path = config_path
@@ -85,6 +101,7 @@ class Sidecar:
         self._files_changed = asyncio.Event()
         self._leave = asyncio.Event()
         self._drain_wanted = asyncio.Event()
+        self._drained = asyncio.Event()
         self._alarmed_generation = 0
         self._memory = Memory()
         self._reloader = Reloader(
@@ -94,6 +111,7 @@ class Sidecar:
             observer=self._observer,
             clock=clock,
             notice=lambda sentence: log.warning("notice", detail=sentence),
+            number_from=number_from,
         )
         metrics.watch(lambda: self._worker.live_bytes() if self._worker is not None else iter(()))
         metrics.watch_log(lambda: log.dropped)
@@ -103,7 +121,7 @@ class Sidecar:
     def ready(self) -> tuple[bool, str]:
         """Whether it listens with a valid certificate, and a sentence why or why not."""
         if self._state is not State.SERVING:
-            failure = self._reloader.failures.get("identity")
+            failure = self._reloader.failures.get(IDENTITY)
             why = f"{self._state.value} ({failure.reason}: {failure.detail})" if failure else self._state.value
             return False, why
         generation = self._reloader.generation
@@ -150,14 +168,43 @@ class Sidecar:
         """Reload identity and configuration."""
         return await self._reloader.reload()
 
+    def quit(self) -> None:
+        """Begin to drain, then exit 0."""
+        self._leave.set()
+        self._drain_wanted.set()
+
+    # What whoever runs it asks for beyond that.
+
+    def look(self) -> None:
+        """Reload soon: somebody says that files have changed."""
+        self._files_changed.set()
+
+    def leave_at_once(self) -> None:
+        """End the process; nothing that is still open gets a good end."""
+        self._log.warning("leaving at once", detail="asked to terminate twice")
+        os._exit(1)
+
+    async def drained(self) -> None:
+        """Wait until a drain, which somebody else begins, is over."""
+        await self._drained.wait()
+
+    @property
+    def digest(self) -> str:
+        """Which identity is in force: equal for the same bytes, empty while there is none."""
+        generation = self._reloader.generation
+        return generation.material.digest.hex() if generation is not None else ""
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation in force, 0 while there is none."""
+        generation = self._reloader.generation
+        return generation.number if generation is not None else 0
+
     # Its life.
 
     async def run(self) -> int:
         """Serve until told to leave. Returns: the exit status. Raises: ListenFault when a port cannot be had."""
         config = self._reloader.config
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._on_terminate)
-        self._loop.add_signal_handler(signal.SIGHUP, self._files_changed.set)
         try:
             await self._endpoints.apply(config)
             if not await self._first_identity(config.identity.wait_s):
@@ -166,6 +213,9 @@ class Sidecar:
                 gc.collect()
                 gc.freeze()  # what lives as long as the process need not be looked at again and again
                 await self._serve(self._worker)
+            self._state = State.DRAINING
+            self._drained.set()
+            await self._leave.wait()
         finally:
             await self._endpoints.close()
             for listening in self._sockets.values():
@@ -177,7 +227,6 @@ class Sidecar:
             background = [tasks.create_task(self._watch_files()), tasks.create_task(self._keep_house(worker))]
             await self._drain_wanted.wait()
             await self._drain(worker)
-            await self._leave.wait()
             for task in background:
                 task.cancel()
 
@@ -195,9 +244,13 @@ class Sidecar:
         self._log.info("drained", connections_cut=cut)
 
     async def _first_identity(self, wait_s: float) -> bool:
-        """Wait for a first valid identity; False when there was none within `wait_s` (0 waits without end)."""
+        """
+        Wait for a first valid identity, or a drain before there is one.
+
+        Returns: False when there was none within `wait_s` (0 waits without end)
+        """
         give_up_at = self._loop.time() + wait_s if wait_s > 0 else float("inf")
-        while not self._leave.is_set():
+        while not self._drain_wanted.is_set():
             try:
                 await self._reloader.load_first()
             except Rejected as rejected:
@@ -210,7 +263,7 @@ class Sidecar:
                     return False
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FIRST_RETRY_S):
-                        await self._leave.wait()
+                        await self._drain_wanted.wait()
                 continue
             self._state = State.SERVING
             return True
@@ -256,23 +309,12 @@ class Sidecar:
             published_at=self._clock(),
         )
 
-    def quit(self) -> None:
-        """Begin to drain, then exit 0."""
-        self._leave.set()
-        self._drain_wanted.set()
-
-    def _on_terminate(self) -> None:
-        if self._leave.is_set():
-            self._log.warning("leaving at once", detail="asked to terminate twice")
-            os._exit(1)  # nothing that is still open gets a good end, as was asked for
-        self.quit()
-
     async def _watch_files(self) -> None:
         """Reload when a file changed, when SIGHUP came, and again after a failure."""
         while True:
             config = self._reloader.config
             watch = FileWatch(
-                [*paths_of(config.identity).values(), self._config_path],
+                [*paths_of(config.identity).values(), *([self._config_path] if self._config_path else [])],
                 self._files_changed.set,
                 poll_s=config.identity.refresh_s,
                 on_poll_only=self._poll_only,

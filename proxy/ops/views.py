@@ -6,27 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
 from proxy.core.clockwords import rfc3339, span
 from proxy.core.config import Config, SystemdAddress, TcpAddress, UnixAddress
 from proxy.core.spiffe import IdPattern
-from proxy.tls.verify import PeerIdentity
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from proxy.net.connection import Connection
     from proxy.ops.reload import Reloader
+    from proxy.tls.verify import PeerIdentity
 
 
 def certs_view(reloader: "Reloader", now: float) -> dict[str, object]:
     """Our identity and the bundles in force, their generation and age, and why and since when a reload fails."""
     generation = reloader.generation
     if generation is None:
-        return {"generation": 0, "our_clock": rfc3339(now), **reloader.describe_failures()}
+        return {"generation": 0, "our_clock": rfc3339(now), **reloader.failures.describe()}
     material = generation.material
     return {
         "generation": generation.number,
-        "published_at": rfc3339(reloader.published_at),
+        "digest": material.digest.hex(),
+        "published_at": rfc3339(reloader.published_at, milliseconds=True),
         "our_clock": rfc3339(now),
         "spiffe_id": str(material.identity.spiffe_id),
         "lapses_at": rfc3339(material.identity.lapses_at),
@@ -36,11 +37,11 @@ def certs_view(reloader: "Reloader", now: float) -> dict[str, object]:
             domain.name: [_certificate(anchor) for anchor in anchors] for domain, anchors in material.bundles.items()
         },
         "warnings": list(material.warnings),
-        **reloader.describe_failures(),
+        **reloader.failures.describe(),
     }
 
 
-def _certificate(certificate: x509.Certificate) -> dict[str, str]:
+def _certificate(certificate: "x509.Certificate") -> dict[str, str]:
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),

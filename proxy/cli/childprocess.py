@@ -166,6 +166,9 @@ class LoggedProcess:
         self._log.close()
 
     def _why(self, within_s: float) -> str:
+        if not self._reader.is_alive():  # its log has ended, so it is about to have a status
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(KILL_PATIENCE_S)
         status = self.process.poll()
         if status is None:
             return f" within {within_s:g} s"

@@ -20,6 +20,10 @@ async def readable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | N
     deadline: of loop.time(); None waits without end
     Raises:   TimeoutError
     """
+    if deadline is not None and loop.time() >= deadline:
+        # Bytes that were peeked at and left keep `fd` readable, and the loop would always see that first.
+        loop.remove_reader(fd)
+        raise TimeoutError
     future: asyncio.Future[bool] = loop.create_future()
     loop.add_reader(fd, _wake, future, loop, fd)
     timer = loop.call_at(deadline, _settle, future) if deadline is not None else None

@@ -148,11 +148,11 @@ DISABLE, `app_tls: passthrough` outside PERMISSIVE, `app_tls_server_names` witho
 `server_first_hold_s` other than the default without PERMISSIVE and `server_first`. Any other key that the mode does
 not use is let be, so that a listener can move between PERMISSIVE and STRICT by one word.
 
-**Workers.** With `workers` above 1 one supervisor process opens the addresses and that many worker processes share them;
-a worker that dies is started again after 0.1 s, doubling to 10 s while it keeps dying, and clients that wait to be
-accepted are taken by the others. The supervisor is who listens to signals and answers `admin` and `health`; a worker
-ignores SIGTERM and SIGINT. `limits` are the whole sidecar's: each worker has its share, whole numbers rounded up. A
-worker that happens to be busier than the others reaches its share sooner, so leave room in caps that refuse
+**Workers.** With `workers` above 1 one supervisor process opens the addresses and that many worker processes share
+them; a worker that dies is started again after 0.1 s, doubling to 10 s while it keeps dying, and clients that wait to
+be accepted are taken by the others. The supervisor is who listens to signals and answers `admin` and `health`; a
+worker ignores SIGTERM and SIGINT. `limits` are the whole sidecar's: each worker has its share, whole numbers rounded
+up. A worker that happens to be busier than the others reaches its share sooner, so leave room in caps that refuse
 (`connections` and the rates). `auto` counts the cores that this process may run on, and a cgroup's CPU quota, rounded
 up. /ready is 200 while at least one worker serves, and says how many do. A new configuration is in force in all
 workers or in none; one that does not answer is named, and given it again until it does.

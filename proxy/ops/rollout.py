@@ -82,6 +82,7 @@ class Rollout:
             outcome = read_outcome(answer) if isinstance(answer, bytes) else None
             if outcome is not None and "configuration_failure" not in outcome:
                 handle.source = source
+                self._fleet.learn_generation(outcome.get("generation"))
             outcomes.append((handle, outcome))
         return outcomes
 

@@ -316,7 +316,9 @@ class Supervisor:
             self._emit(ReloadResult.FAILED, rejected.reason, rejected.detail)
 
     def _emit(self, result: ReloadResult, reason: Reason, detail: str) -> None:
-        event = Reloaded(what=CONFIGURATION, result=result, reason=reason, detail=detail, generation=0)
+        event = Reloaded(
+            what=CONFIGURATION, result=result, reason=reason, detail=detail, generation=self._fleet.generation
+        )
         self._renderer.emit(event)
         self._fleet.counts.emit(event)
 

@@ -37,7 +37,7 @@ class Counts:
         registry = CollectorRegistry()
         self._dropped = dropped
         self._reloads = counter("reloads_total", registry)
-        self.restarts = counter("worker_restarts_total", registry)
+        self.restarts = counter("worker_restarts_total", registry).labels()
         self._registry = registry
 
     def emit(self, event: Event) -> None:
@@ -65,6 +65,7 @@ class Fleet:
     ) -> None:
         self.size = size
         self.was_ready = False
+        self.generation = 0  # the highest of any worker so far
         self.counts = Counts(lambda: log.dropped)
         self._loop = asyncio.get_running_loop()
         self._loop_name = loop_name
@@ -73,7 +74,6 @@ class Fleet:
         self._gave_up = gave_up
         self._handles: dict[int, WorkerHandle] = {}
         self._serials = 0
-        self._generation = 0
         self._metrics = MergedMetrics()
         self._measuring = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -124,7 +124,7 @@ class Fleet:
         self._log.debug("worker started", worker=number, worker_pid=handle.pid)
         try:
             source, sockets, level = self._assignment()
-            number_from = max(0, self._generation - 1)
+            number_from = max(0, self.generation - 1)
             handle.start(Start(number, self.size, source, level, number_from), sockets)
             await handle.gone.wait()
             status = await handle.reap()
@@ -139,8 +139,13 @@ class Fleet:
     def _on_status(self) -> None:
         for handle in self._handles.values():
             if handle.status is not None:
-                self._generation = max(self._generation, handle.status.generation)
+                self.learn_generation(handle.status.generation)
                 self.was_ready |= handle.was_ready
+
+    def learn_generation(self, number: object) -> None:
+        """A worker has said which generation it has: one that starts later must not count from the beginning."""
+        if isinstance(number, int):
+            self.generation = max(self.generation, number)
 
     def hold(self) -> None:
         """Start none again from now on."""
@@ -212,7 +217,8 @@ class Fleet:
         silent: dict[WorkerHandle, str] = {}
         for handle, answer in await self.ask_all(Show(What.CERTS)):
             if isinstance(answer, bytes):
-                views[handle] = read_outcome(answer)
+                view = views[handle] = read_outcome(answer)
+                self.learn_generation(view.get("generation"))
             else:
                 silent[handle] = answer
         newest = max(views.values(), key=lambda view: str(view.get("published_at", "")), default={})

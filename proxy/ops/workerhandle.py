@@ -209,7 +209,7 @@ def describe_end(status: int) -> str:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    hint = " (out of memory, where nobody sent it)" if name == "SIGKILL" else ""
+    hint = " (somebody's, or the kernel's where memory ran out)" if name == "SIGKILL" else ""
     return f"ended by {name}{hint}"
 
 

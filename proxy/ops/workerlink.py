@@ -156,7 +156,6 @@ class Link:
         self._outgoing.append((memoryview(frame), [os.dup(one) for one in descriptors]))
         self._outgoing_bytes += len(frame)
         if len(self._outgoing) == 1:
-            self._loop.add_writer(self._sock.fileno(), self._on_writable)
             self._on_writable()
 
     def close(self) -> None:
@@ -230,6 +229,7 @@ class Link:
                 else:
                     self._outgoing.popleft()
         except (BlockingIOError, InterruptedError):
+            self._loop.add_writer(self._sock.fileno(), self._on_writable)
             return
         except OSError as error:
             self._end(error.strerror or str(error))

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Coroutine
 
-from proxy.core.config import Config, ListenAddress
+from proxy.core.config import ListenAddress
 from proxy.core.configchange import keep_fixed, share_of
 from proxy.net.sockets import ListenFault, ListeningSocket
 from proxy.ops import log as logs
@@ -58,7 +58,6 @@ class WorkerProcess:
         self._handed: dict[str, socket.socket] = {}
         self._orders: asyncio.Queue[tuple[int, Order]] = asyncio.Queue()
         self._sidecar: Sidecar | None = None
-        self._first: Config | None = None
         self._is_orphan = False
         self._link = Link(self._loop, sock, self._receive, self._on_lost)
 

@@ -285,6 +285,34 @@ def test_a_drain_lets_connections_finish_in_every_worker(many: Sidecar) -> None:
     assert many.terminate() == 0
 
 
+def test_while_a_drain_is_delayed_it_is_not_ready_and_serves(start_sidecar: Start, web: Identity, app: App) -> None:
+    many = start_sidecar(web, **listeners(app), workers=WORKERS, timeouts={"drain_delay_s": 600})
+    all_ready(many)
+    assert many.ask("POST", "/quitquitquit")[0] == 200
+    assert many.ask("GET", "/ready")[0] == 503
+    assert exchange(many.at("out"), b"hello") == b"hello"
+
+
+def test_unix_sockets_are_shared_too_and_leave_no_file(
+    start_sidecar: Start, web: Identity, app: App, tmp_path: Path
+) -> None:
+    sections = listeners(app)
+    path = tmp_path / "out.sock"
+    sections["outbound"][0]["listen"] = f"unix:{path}"
+    many = start_sidecar(web, **sections, workers=WORKERS)
+    all_ready(many)
+    for number in EVERY:
+        kill(pids(many)[number])
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE_S)
+            sock.connect(str(path))
+            sock.sendall(b"hello")
+            assert sock.recv(5) == b"hello"
+        all_ready(many)
+    assert many.terminate() == 0
+    assert not path.exists()
+
+
 def test_a_drain_ends_what_is_left_in_time(start_sidecar: Start, web: Identity, app: App) -> None:
     many = start_sidecar(web, **listeners(app), workers=WORKERS, timeouts={"drain_s": 0.2})
     all_ready(many)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from proxy.core.clienthello import ClientHello, Plaintext
+from proxy.core.clienthello import ClientHello, Plaintext, parse_client_hello
 from proxy.core.config import AppTls, Mode, ProxyProtocol, Timeouts
 from proxy.core.events import (
     Closed,
@@ -40,6 +40,8 @@ from proxy.core.events import (
 from proxy.core.policy import Permit, is_app_server_name, permit_app_tls, permit_outbound, permit_plaintext
 from proxy.core.reasons import Reason, Rejected
 from proxy.net import detection, dialer
+from proxy.net.deadlines import Deadlines
+from proxy.net.detection import Opening
 from proxy.net.header import proxy_header
 from proxy.net.readiness import deadline_in, forget, readable, writable
 from proxy.net.relay import Outcome, Relay
@@ -64,6 +66,7 @@ class Deps:
 
     loop: asyncio.AbstractEventLoop
     scratch: Scratch
+    deadlines: Deadlines
     observer: Observer
     clock: Callable[[], float]
     report_bug: Callable[[BaseException], None]
@@ -147,7 +150,8 @@ class Connection:
             self.relay.stop(reason, detail)
         elif self.task is not None and self._cut is None:
             self._cut = Outcome(reason, detail)
-            self.task.cancel()
+            # Not at once: a task that is cancelled before its first step never comes to `live`, nor to Closed.
+            self.deps.loop.call_soon(self.task.cancel)
 
     def move_to(self, generation: Generation, peer: PeerIdentity | None) -> None:
         """Belong to a new generation, which has judged this connection well: its deadlines hold from now on."""
@@ -264,11 +268,11 @@ async def inbound(connection: Connection, service: InboundService) -> Outcome:
     if isinstance(spoken, Plaintext):
         permit = permit_plaintext(service.listener, service.config.mode)
         channel: Channel = PlainChannel(connection.sock)
-    elif _is_the_apps(spoken, service):
-        permit = permit_app_tls(service.listener, spoken.sni, service.config.app_tls_server_names)
+    elif connection.security is Security.APP_TLS:
+        permit = permit_app_tls(service.listener, connection.server_name, service.config.app_tls_server_names)
         channel = PlainChannel(connection.sock)
     else:
-        permit, channel = await _terminate(connection, service)
+        permit, channel = await _terminate(connection, service, spoken)
     connection.handshake_is_over()
     return await _relay_to_app(connection, service, permit, channel)
 
@@ -295,7 +299,7 @@ async def _dial_early(connection: Connection, service: InboundService) -> None:
         connection.phase = Phase.DETECTING
 
 
-async def _detect(connection: Connection, service: InboundService) -> ClientHello | Plaintext:
+async def _detect(connection: Connection, service: InboundService) -> ClientHello | Opening | Plaintext:
     loop, config, timeouts = connection.deps.loop, service.config, connection.timeouts
     silence_until = None
     if config.mode is Mode.PERMISSIVE and config.server_first:
@@ -311,20 +315,28 @@ async def _detect(connection: Connection, service: InboundService) -> ClientHell
     )
     if isinstance(spoken, Plaintext):
         connection.security = Security.PLAINTEXT
-    else:
-        connection.server_name = spoken.sni
-        connection.security = Security.APP_TLS if _is_the_apps(spoken, service) else Security.MUTUAL_TLS
+    elif isinstance(spoken, ClientHello) and _is_the_apps(spoken, service):
+        connection.security, connection.server_name = Security.APP_TLS, spoken.sni
     seconds = loop.time() - connection.started_at
-    connection.deps.observer.emit(Detected(service.listener, connection.security, seconds))
+    security = connection.security or Security.MUTUAL_TLS  # it becomes the connection's when the handshake is done
+    connection.deps.observer.emit(Detected(service.listener, security, seconds))
     return spoken
 
 
-async def _terminate(connection: Connection, service: InboundService) -> tuple[Permit, Channel]:
+async def _terminate(
+    connection: Connection, service: InboundService, spoken: ClientHello | Opening
+) -> tuple[Permit, Channel]:
     if service.context is None:
         raise Rejected(Reason.HANDSHAKE_FAILED, "this listener has no TLS context")
     connection.phase = Phase.HANDSHAKING
     handshake = connection.handshake = service.context.accept(connection.sock)
-    await _shake(connection, handshake, Reason.HANDSHAKE_TIMEOUT)
+    try:
+        await _shake(connection, handshake, Reason.HANDSHAKE_TIMEOUT)
+    except Rejected as rejected:
+        if rejected.reason is Reason.HANDSHAKE_FAILED and isinstance(spoken, Opening):
+            parse_client_hello(spoken.data)  # what OpenSSL could not read may not have been a ClientHello at all
+        raise
+    connection.security = Security.MUTUAL_TLS
     if handshake.permit is None:
         raise Rejected(Reason.NOT_ALLOWED, "the policy gave no permit")
     return handshake.permit, handshake.channel
@@ -369,13 +381,14 @@ async def _relay_to_app(
 async def outbound(connection: Connection, service: OutboundService) -> Outcome:
     """From our app to the network. Raises: Rejected."""
     sock = await _dial(connection, permit_outbound(service.listener))
-    connection.phase, connection.security = Phase.HANDSHAKING, Security.MUTUAL_TLS
+    connection.phase = Phase.HANDSHAKING
     handshake = connection.handshake = service.context.connect(sock)
     try:
         await _shake(connection, handshake, Reason.UPSTREAM_TIMEOUT)
     except Rejected:
         service.context.forget_session()
         raise
+    connection.security = Security.MUTUAL_TLS
     connection.handshake_is_over()
     upstream = Upstream(service, handshake)
     outcome = await _relay(
@@ -444,6 +457,7 @@ async def _relay(
     connection.relay = Relay(
         deps.loop,
         deps.scratch,
+        deps.deadlines,
         downstream,
         upstream,
         connection.timeouts,

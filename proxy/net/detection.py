@@ -11,14 +11,21 @@ grows.
 import asyncio
 import select
 import socket
+from typing import NamedTuple
 
-from proxy.core.clienthello import MAX_HELLO_BYTES, ClientHello, NeedMore, Plaintext, detect
+from proxy.core.clienthello import MAX_HELLO_BYTES, ClientHello, NeedMore, Plaintext, begins_client_hello, detect
 from proxy.core.config import Mode
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.readiness import readable
 
 CERTAINLY_TLS_BYTES = 6  # a record header and the type of its first message: what has these is no silence any more
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.2
+
+
+class Opening(NamedTuple):
+    """A ClientHello that has begun on a STRICT port, where its contents decide nothing. data: what was peeked of it."""
+
+    data: bytes
 
 
 async def look(
@@ -28,7 +35,7 @@ async def look(
     *,
     silence_until: float | None,
     deadline: float | None,
-) -> ClientHello | Plaintext:
+) -> ClientHello | Opening | Plaintext:
     """
     Wait until the first bytes of a client tell what it speaks.
 
@@ -41,6 +48,8 @@ async def look(
     try:
         while True:
             data = _peek(sock)
+            if mode is Mode.STRICT and data is not None and begins_client_hello(data):
+                return Opening(data)
             if data is not None and len(data) > len(seen):
                 verdict = detect(data, plaintext_allowed=mode is Mode.PERMISSIVE, last=need)
                 if not isinstance(verdict, NeedMore):

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from proxy.core.config import ProxyProtocol
 from proxy.core.proxyprotocol import ClientFlags, TlsDetails, encode_v2, endpoint
+from proxy.core.reasons import Reason, Rejected
 from proxy.core.svid import load_certificate
 
 if TYPE_CHECKING:
@@ -21,14 +22,17 @@ _PEER_VERIFIED = 0  # pp2_tlv_ssl.verify: zero says that the certificate was pre
 
 
 def proxy_header(service: "InboundService", connection: "Connection") -> bytes:
-    """The header for this connection; empty when the listener asks for none."""
+    """The header for this connection; empty when the listener asks for none. Raises: Rejected(CLIENT_LEFT)"""
     wanted = service.config.proxy_protocol
     if wanted is ProxyProtocol.NONE:
         return b""
-    sock = connection.sock
+    try:
+        source, destination = connection.sock.getpeername(), connection.sock.getsockname()
+    except OSError as error:  # a socket that was reset has no peer any more
+        raise Rejected(Reason.CLIENT_LEFT, f"the client left while the app was dialed ({error.strerror})") from None
     return encode_v2(
-        endpoint(sock.getpeername()),
-        endpoint(sock.getsockname()),
+        endpoint(source),
+        endpoint(destination),
         _tls_details(connection) if wanted is ProxyProtocol.V2_TLS else None,
     )
 

@@ -1,9 +1,9 @@
 """
 Accepting: from a listening socket to connections, as fast as the worker may take them and no faster.
 
-One callback takes what waits in the backlog, a bounded number at a time so that live connections get their turn. While
-`limits.handshakes` is reached the socket is not watched at all and the kernel's backlog holds the clients; the worker
-calls `resume` when a place is free.
+One callback takes what waits in the backlog, a bounded number at a time so that live connections get their turn, and
+asks before each one whether there is room, since all listeners share `limits.handshakes`. While there is none the
+socket is not watched at all and the kernel's backlog holds the clients; the worker calls `resume` when a place is free.
 
 Without a file descriptor left, `accept` fails and the socket stays readable: a loop that only retried would spin. One
 descriptor is held in reserve, spent to accept and refuse the waiting client, and then the socket rests for a moment.
@@ -21,34 +21,38 @@ ACCEPTS_A_TURN = 32
 REST_S = 0.1
 _TRANSIENT = (ConnectionAbortedError, InterruptedError)  # the client left while it waited; signals
 
-Take = Callable[[Listener, socket.socket, object], bool]
+Take = Callable[[Listener, socket.socket, object], None]
+_NONE = -1
 
 
 class Acceptor:
     """
     One listening socket at work.
 
-    take:    called with the listener, a non-blocking connected socket and the peer's address; returns False when no
-             more may be taken for now (then `resume` is called later)
+    has_room: asked before each accept; after a False, `resume` is called when there is room again
+    take:    called with the listener, a non-blocking connected socket and the peer's address
     starved: called when a client had to be refused for want of a descriptor
     """
 
-    __slots__ = ("_loop", "_reserve", "_rest", "_starved", "_take", "_watching", "listener", "listening")
+    __slots__ = ("_has_room", "_loop", "_reserve", "_rest", "_starved", "_take", "_watching", "listener", "listening")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         listener: Listener,
         listening: ListeningSocket,
+        has_room: Callable[[], bool],
         take: Take,
         starved: Callable[[Listener], None],
     ) -> None:
         self._loop = loop
+        self._has_room = has_room
         self._take = take
         self._starved = starved
         self._watching = False
         self._rest: asyncio.TimerHandle | None = None
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._reserve = _NONE
+        self._set_aside()
         self.listener = listener
         self.listening = listening
 
@@ -70,10 +74,13 @@ class Acceptor:
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
-        os.close(self._reserve)
+        self._spend()
 
     def _on_readable(self) -> None:
         for _ in range(ACCEPTS_A_TURN):
+            if not self._has_room():
+                self.pause()
+                return
             try:
                 sock, address = self.listening.sock.accept()
             except BlockingIOError:
@@ -86,22 +93,33 @@ class Acceptor:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not self._take(self.listener, sock, address):
-                self.pause()
-                return
+            self._take(self.listener, sock, address)
 
     def _starve(self) -> None:
         """EMFILE, ENFILE, ENOBUFS, ENOMEM: refuse one client with the reserve, then rest."""
-        os.close(self._reserve)
+        self._spend()
         try:
             self.listening.sock.accept()[0].close()
         except OSError:
             pass
+        self._set_aside()
         self._starved(self.listener)
         self.pause()
         self._rest = self._loop.call_later(REST_S, self._wake)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _set_aside(self) -> None:
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._reserve = _NONE  # another thread (a name look-up) was quicker; tried again after the rest
+
+    def _spend(self) -> None:
+        if self._reserve != _NONE:
+            os.close(self._reserve)
+            self._reserve = _NONE
 
     def _wake(self) -> None:
         self._rest = None
+        if self._reserve == _NONE:
+            self._set_aside()
         self.resume()

@@ -8,11 +8,11 @@ message, no copy kept, no task switched. What the sink did not take is copied in
 then on the pump waits for its sink to become writable and does not read: that is the whole of backpressure, and bounds
 what a connection can hold to one scratch per direction.
 
-A pump's life is one state, and what the loop watches follows from it:
+A pump's life is one state, and what the loop watches follows from it, so that nothing else has to remember that:
 
-    FLOWING     the source is read                             -> STALLED, FINISHING, FINISHED, ABANDONED
-    STALLED     `_pending` waits for the sink, nothing is read -> FLOWING, FINISHING, FINISHED, ABANDONED
-    FINISHING   the source has ended, the sink is to be told   -> FINISHED, ABANDONED
+    FLOWING     the source is read (reader)                 -> STALLED, FINISHING, FINISHED, ABANDONED
+    STALLED     `_pending` waits for the sink (writer)      -> FLOWING, FINISHING, FINISHED, ABANDONED
+    FINISHING   the source has ended, the sink is not told yet (writer) -> FINISHED, ABANDONED
     FINISHED    every byte and the end itself were handed on
     ABANDONED   this direction was cut
 
@@ -26,8 +26,8 @@ When a *write* fails, the peer may have said why just before (a TLS alert, the r
 in the receive buffer. So a broken sink ends only its own direction: the opposite pump reads on to the end that is
 there.
 
-Time is looked at by one timer per connection (`_check`), which computes the next deadline from the last activity, so
-that a byte costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
+Time is looked at when the next deadline is due (`on_due`), which is computed from the last activity, so that a byte
+costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
 
 `stop()` ends the relay from outside (drain, policy, trust). It resets both sides, because a stream that was cut must
 not look complete; an idle connection alone is closed in order, as keep-alive clients expect.
@@ -44,11 +44,13 @@ from typing import NamedTuple
 from proxy.core.clockwords import rfc3339
 from proxy.core.config import Timeouts
 from proxy.core.reasons import Reason
+from proxy.net.deadlines import Deadlines
 from proxy.tls.channel import Channel, End, Scratch
 from proxy.tls.verify import PeerIdentity
 
 SETTLE_POLL_S = 0.005  # how often the kernel is asked whether the peer has acknowledged everything
 SETTLE_S = 5.0  # how long at most: a peer that does not read has had its chance
+NEVER_S = 1e9  # a deadline that is turned off
 CLOCK_CHECK_S = 60.0  # the wall clock may be set meanwhile: a lapse is noticed within this time all the same
 
 
@@ -90,6 +92,7 @@ class Pump:
     def start(self) -> None:
         """Begin, with the pending bytes first."""
         if self._pending:
+            self._loop.remove_reader(self.source.fd)  # that of the handshake
             self._stall(self._pending)
         elif self is self._relay.down and self._relay.answered is not None:
             self._loop.add_reader(self.source.fd, self.on_first_readable)
@@ -159,8 +162,22 @@ class Pump:
             self.state = State.FINISHING
             self._loop.add_writer(self.sink.fd, self.on_writable)
 
-    def detach(self) -> None:
-        """Let go of the relay: the two would else wait for the garbage collector, with all that hangs on them."""
+    def rest(self) -> None:
+        """Watch nothing any more."""
+        if self.state is State.FLOWING:
+            self._loop.remove_reader(self.source.fd)
+        elif self.state not in _OVER:
+            self._loop.remove_writer(self.sink.fd)
+        else:
+            return
+        self.state = State.ABANDONED
+
+    def close(self, in_order: bool) -> None:
+        """Close the sink, and let go of the relay: the two would else wait for the garbage collector."""
+        if in_order or self.state is State.FINISHED:
+            self.sink.close()
+        else:
+            self.sink.reset()
         del self._relay
 
     def _sink_broke(self) -> None:
@@ -176,7 +193,7 @@ class Relay:
     """
     Both directions of one connection.
 
-    scratch: the worker's buffer
+    scratch: the worker's buffer, and deadlines its timer
     clock:   our wall clock, epoch seconds, for the lapse of a peer's chain
     preface: bytes that the upstream gets first (a PROXY header)
     answered: told how many bytes came from the upstream after each look at it, until it says True
@@ -184,13 +201,14 @@ class Relay:
     """
 
     __slots__ = (
+        "_bucket",
         "_clock",
+        "_deadlines",
         "_ended",
         "_half_closed",
         "_on_half_closed",
         "_peer",
         "_timeouts",
-        "_timer",
         "active_at",
         "answered",
         "down",
@@ -206,6 +224,7 @@ class Relay:
         self,
         loop: asyncio.AbstractEventLoop,
         scratch: Scratch,
+        deadlines: Deadlines,
         downstream: Channel,
         upstream: Channel,
         timeouts: Timeouts,
@@ -226,7 +245,8 @@ class Relay:
         self._peer = peer
         self._on_half_closed = on_half_closed
         self._half_closed = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = deadlines
+        self._bucket = 0
         self._ended: asyncio.Future[Outcome] = loop.create_future()
         self.first_to_finish: Pump | None = None
         self.up = Pump(self, "the downstream", downstream, upstream, preface)
@@ -238,14 +258,16 @@ class Relay:
         try:
             self.up.start()
             self.down.start()
-            self._check()
+            self.on_due()
             outcome = await self._ended
             self._rest()
-            if outcome.reason in (Reason.TRUNCATED, Reason.RESET):
+            if outcome.reason is Reason.TRUNCATED or outcome.reason is Reason.RESET:
                 await self._settle(outcome)
         finally:
             self._rest()
-            self._close(outcome)
+            idle = outcome is not None and outcome.reason is Reason.IDLE_TIMEOUT
+            self.up.close(idle)
+            self.down.close(idle)
         return outcome
 
     def stop(self, reason: Reason, detail: str) -> None:
@@ -256,7 +278,8 @@ class Relay:
     def retime(self, timeouts: Timeouts, peer: PeerIdentity | None) -> None:
         """Apply the deadlines of a new generation: its time-outs, and when the peer's path lapses now."""
         self._timeouts, self._peer = timeouts, peer
-        self._check()
+        self._deadlines.discard(self, self._bucket)
+        self.on_due()
 
     def opposite(self, pump: Pump) -> Pump:
         """The other direction."""
@@ -278,7 +301,8 @@ class Relay:
         self._half_closed = True
         self._on_half_closed(1)
         self.active_at = self.time()
-        self._check()
+        self._deadlines.discard(self, self._bucket)
+        self.on_due()
 
     def broke(self, channel: Channel, who: str) -> None:
         """A channel ended otherwise than CLEAN: the connection is over."""
@@ -291,41 +315,33 @@ class Relay:
         else:
             self.stop(Reason.RESET, f"{who}: {channel.end_detail}")
 
-    def _check(self) -> None:
+    def on_due(self) -> None:
         """End the connection if a deadline has passed, otherwise come back at the next one."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._ended.done():
             return
-        now, timeouts, next_at = self.time(), self._timeouts, float("inf")
-        for limit_s, since, reason, detail in (
-            (
-                timeouts.half_close_s if self._half_closed else 0,
-                self.active_at,
-                Reason.HALF_CLOSE_TIMEOUT,
-                "half-closed",
-            ),
-            (timeouts.idle_s, self.active_at, Reason.IDLE_TIMEOUT, "idle"),
-            (timeouts.max_lifetime_s, self.started_at, Reason.LIFETIME_ENDED, "open"),
-        ):
-            if limit_s > 0:
-                if now >= since + limit_s:
-                    self.stop(reason, f"{detail} for {limit_s:g} s")
-                    return
-                next_at = min(next_at, since + limit_s)
-        if self._peer is not None:
-            left_s = self._peer.lapses_at - self._clock()
-            if left_s <= 0:
-                self.stop(
-                    Reason.CERTIFICATE_LAPSED,
-                    f"the chain of {self._peer.spiffe_id} ended at {rfc3339(self._peer.lapses_at)}, "
-                    f"our clock says {rfc3339(self._clock())}",
-                )
+        timeouts, now = self._timeouts, self.time()
+        idle_s = timeouts.idle_s or NEVER_S
+        half_close_s = (timeouts.half_close_s or NEVER_S) if self._half_closed else NEVER_S
+        left_s = min(idle_s, half_close_s) - (now - self.active_at)
+        if left_s <= 0:
+            if half_close_s <= idle_s:
+                self.stop(Reason.HALF_CLOSE_TIMEOUT, f"half-closed, and nothing came for {half_close_s:g} s")
+            else:
+                self.stop(Reason.IDLE_TIMEOUT, f"idle for {idle_s:g} s")
+            return
+        if timeouts.max_lifetime_s:
+            life_s = timeouts.max_lifetime_s - (now - self.started_at)
+            if life_s <= 0:
+                self.stop(Reason.LIFETIME_ENDED, f"open for {timeouts.max_lifetime_s:g} s")
                 return
-            next_at = min(next_at, now + min(left_s, CLOCK_CHECK_S))
-        if next_at != float("inf"):
-            self._timer = self.loop.call_at(next_at, self._check)
+            left_s = min(left_s, life_s)
+        if self._peer is not None:
+            lapse_s = self._peer.lapses_at - self._clock()
+            if lapse_s <= 0:
+                self.stop(Reason.CERTIFICATE_LAPSED, describe_lapse(self._peer, self._clock()))
+                return
+            left_s = min(left_s, lapse_s, CLOCK_CHECK_S)
+        self._bucket = self._deadlines.add(self, now + left_s)
 
     async def _settle(self, outcome: Outcome) -> None:
         """Wait until the peers' kernels hold what ours still has for them, as far as it is to arrive."""
@@ -337,31 +353,23 @@ class Relay:
             await asyncio.sleep(SETTLE_POLL_S)  # no event tells that the queue is empty
 
     def _rest(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for channel in (self.up.source, self.up.sink):
-            if channel.fd >= 0:
-                self.loop.remove_reader(channel.fd)
-                self.loop.remove_writer(channel.fd)
+        self._deadlines.discard(self, self._bucket)
+        self.up.rest()
+        self.down.rest()
         if self._half_closed:
             self._half_closed = False
             self._on_half_closed(-1)
 
-    def _close(self, outcome: Outcome | None) -> None:
-        idle = outcome is not None and outcome.reason is Reason.IDLE_TIMEOUT
-        for pump in (self.up, self.down):
-            if pump.state is State.FINISHED or idle:
-                pump.sink.close()
-            else:
-                pump.sink.reset()
-            pump.detach()
+
+def describe_lapse(peer: PeerIdentity, now: float) -> str:
+    """Both clocks, in one sentence."""
+    return f"the chain of {peer.spiffe_id} ended at {rfc3339(peer.lapses_at)}, our clock says {rfc3339(now)}"
 
 
 def _unacknowledged(channel: Channel) -> bool:
     """Whether our kernel still has bytes for this peer that its kernel has not confirmed (SIOCOUTQ, tcp(7))."""
-    if channel.fd < 0:
-        return False
+    if channel.fd < 0 or channel.end is End.RESET:
+        return False  # a connection that was reset acknowledges nothing any more
     try:
         (queued,) = struct.unpack("i", fcntl.ioctl(channel.fd, termios.TIOCOUTQ, bytes(4)))
     except OSError:

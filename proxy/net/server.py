@@ -15,6 +15,7 @@ from proxy.core.events import Accepted, Closed, Direction, Listener, Observer
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.admission import Admission
 from proxy.net.connection import Connection, Deps
+from proxy.net.deadlines import Deadlines
 from proxy.net.dialer import format_address
 from proxy.net.listener import Acceptor
 from proxy.net.recheck import Verdicts, recheck
@@ -39,7 +40,7 @@ class Worker:
     ) -> None:
         self._loop = loop
         self._store = store
-        self._deps = Deps(loop, Scratch(), observer, clock, report_bug, self._recheck_late)
+        self._deps = Deps(loop, Scratch(), Deadlines(loop), observer, clock, report_bug, self._recheck_late)
         self._admission = Admission(store.current.config.limits)
         self._acceptors: dict[ListenAddress, Acceptor] = {}
         self._live: set[Connection] = set()
@@ -64,12 +65,16 @@ class Worker:
         if not self._draining:
             for address, listener in wanted.items():
                 if address not in self._acceptors:
-                    acceptor = Acceptor(self._loop, listener, sockets[address], self._take, self._starved)
-                    self._acceptors[address] = acceptor
-                    acceptor.resume()
+                    self._acceptors[address] = Acceptor(
+                        self._loop, listener, sockets[address], self._has_room, self._take, self._starved
+                    )
+                self._acceptors[address].resume()  # those that wait too: the cap may have been raised
         self._recheck_all(generation)
 
-    def _take(self, listener: Listener, sock: socket.socket, address: object) -> bool:
+    def _has_room(self) -> bool:
+        return self._admission.may_accept
+
+    def _take(self, listener: Listener, sock: socket.socket, address: object) -> None:
         generation, admission = self._store.current, self._admission
         self._deps.observer.emit(Accepted(listener))
         remote, local = format_address(address), format_address(sock.getsockname())
@@ -78,7 +83,7 @@ class Worker:
         except Rejected as rejected:
             PlainChannel(sock).reset()
             self._emit_refused(listener, remote, local, rejected)
-            return True
+            return
         admission.connections += 1
         admission.handshakes += 1
         connection = Connection(
@@ -88,7 +93,6 @@ class Worker:
         self._idle.clear()
         connection.task = self._loop.create_task(connection.live())
         connection.task.add_done_callback(lambda _task: self._forget(connection))
-        return admission.may_accept
 
     def _handshake_is_over(self) -> None:
         was_full = not self._admission.may_accept

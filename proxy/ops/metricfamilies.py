@@ -167,7 +167,7 @@ def histogram(name: str, registry: CollectorRegistry) -> Distributions:
 
 
 def _registered(instrument: _I, registry: CollectorRegistry) -> _I:
-    registry.register(instrument)  # type: ignore[arg-type]  # the library asks for a class of its own, and uses collect()
+    registry.register(instrument)
     return instrument
 
 

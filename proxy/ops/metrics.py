@@ -75,7 +75,7 @@ class Metrics:
         gauge("build_info", registry).labels(version, tls_engine, tls_engine_version).set(1)
         for result in (ReloadResult.PUBLISHED, ReloadResult.UNCHANGED):
             self._reloads.labels(result.value, Reason.RELOADED.value)
-        # By type and not with isinstance: the structs have an ABC for a metaclass, whose "no" costs as much as counting.
+        # By type and not with isinstance: the structs have an ABC for a metaclass, whose "no" costs as much as a count.
         self.handlers: dict[type, Callable[[Any], None]] = {
             Accepted: self._accepted,
             Detected: self._detected,
@@ -104,7 +104,7 @@ class Metrics:
     def _detected(self, event: Detected) -> None:
         self._listener(event.listener).detection_s.observe(event.seconds)
 
-    def _handshake_started(self, event: HandshakeStarted) -> None:
+    def _handshake_started(self, _event: HandshakeStarted) -> None:
         self._handshakes_active.value += 1
 
     def _handshake_ended(self, event: HandshakeEnded) -> None:

@@ -44,7 +44,7 @@ ERROR_CERTIFICATE_REJECTED: int = lib.X509_V_ERR_CERT_REJECTED
 SHUTDOWN_SENT = 1
 SHUTDOWN_RECEIVED = 2
 
-_STORE_CTX_SSL_INDEX: int = lib.SSL_get_ex_data_X509_STORE_CTX_idx()
+_LIBRARY_SSL = 20  # ERR_LIB_SSL: an error code is its library's number, 23 bits up, and the reason
 
 SSL_read: Callable[[Any, Any, int], int] = lib.SSL_read
 SSL_write: Callable[[Any, Any, int], int] = lib.SSL_write
@@ -59,20 +59,24 @@ def openssl_version() -> str:
 
 
 def first_error() -> tuple[int, str]:
-    """Take the oldest error of OpenSSL's queue and empty it. Returns: (reason code, its text), (0, "") when empty."""
-    code = lib.ERR_get_error()
-    if not code:
-        return 0, ""
-    text = lib.ERR_reason_error_string(code)
+    """Take the oldest error of OpenSSL's queue and empty it. Returns: as peek_error."""
+    found = peek_error()
     lib.ERR_clear_error()
-    words = ffi.string(text).decode("ascii", "replace") if text != ffi.NULL else f"error {code:#x}"
-    return lib.ERR_GET_REASON(code), words
+    return found
 
 
 def peek_error() -> tuple[int, str]:
-    """The oldest error of OpenSSL's queue, left there. Returns: (reason code, its text), (0, "") when empty."""
+    """
+    The oldest error of OpenSSL's queue, left there.
+
+    Returns: (SSL_R_* code, its text); the code is 0 for the error of another library, since each counts its own from
+    100 (155 is "https proxy request" in one and "too long" in ASN.1), and of the system; (0, "") when there is none
+    """
     code = lib.ERR_peek_error()
-    return (lib.ERR_GET_REASON(code), text_of(lib.ERR_reason_error_string(code)) or "") if code else (0, "")
+    if not code:
+        return 0, ""
+    words = text_of(lib.ERR_reason_error_string(code)) or f"error {code:#x}"
+    return (lib.ERR_GET_REASON(code) if code >> 23 == _LIBRARY_SSL else 0), words
 
 
 def set_groups(context: SSL.Context, names: str) -> bool:
@@ -201,7 +205,7 @@ def digest_of(certificate: Any) -> bytes:
     """SHA-256 over the DER of an X509: 32 bytes."""
     if lib.X509_digest(certificate, _SHA256, _digest, _digest_length) != 1:
         raise MemoryError("OpenSSL could not hash a certificate")
-    return _digest_bytes[:]
+    return bytes(_digest_bytes)
 
 
 def der_of(certificate: Any) -> bytes:

@@ -50,19 +50,25 @@ class App:
         self._serve = serve
         self._listener = socket.create_server((HOST, 0))
         self._open: set[socket.socket] = set()
+        self._serving: list[threading.Thread] = []
         self.accepted = 0
         self.address: Address = self._listener.getsockname()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def __enter__(self) -> "App":
         return self
 
     def __exit__(self, *_: object) -> None:
-        # shutdown, since closing a listening socket does not wake the thread that waits in accept.
-        for sock in [self._listener, *self._open]:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        # By shutdown, since closing a socket does not wake the thread that waits in it. Threads are waited for, or the
+        # next test in this process would see their sockets go.
+        _shut(self._listener)
+        self._accepting.join(PATIENCE_S)
         self._listener.close()
+        for sock in list(self._open):
+            _shut(sock)
+        for thread in self._serving:
+            thread.join(PATIENCE_S)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -70,7 +76,9 @@ class App:
                 sock, _ = self._listener.accept()
                 self.accepted += 1
                 self._open.add(sock)
-                threading.Thread(target=self._live, args=(sock,), daemon=True).start()
+                thread = threading.Thread(target=self._live, args=(sock,), daemon=True)
+                self._serving.append(thread)
+                thread.start()
 
     def _live(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
@@ -96,6 +104,11 @@ def exchange(address: Address, data: bytes, *, expect: int | None = None) -> byt
             pass
         sender.join(PATIENCE_S)
     return received
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _send(sock: socket.socket, data: bytes) -> None:

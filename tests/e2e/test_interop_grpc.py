@@ -10,7 +10,8 @@ import pytest
 from tests.e2e.apps import App, Serve, echo
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
-from tests.e2e.waiting import HOST, PATIENCE_S, Address, text_of
+from tests.e2e.waiting import HOST, PATIENCE_S, Address, text_of, until
+from tests.net.rig import open_sockets
 
 H2 = {"alpn": ["h2"]}
 LONG = b"x" * 1_000_000  # many HTTP/2 frames, and more than one window of flow control
@@ -26,6 +27,14 @@ class Reversing(grpc.GenericRpcHandler):  # type: ignore[misc]
         if details.method == "/Reversing/Each":
             return grpc.stream_stream_rpc_method_handler(lambda messages, _: (message[::-1] for message in messages))
         return None
+
+
+@pytest.fixture(autouse=True)
+def no_socket_stays() -> Iterator[None]:
+    """gRPC closes its sockets in threads of its own, some time after it was asked to: not in the next test, please."""
+    before = open_sockets()
+    yield
+    until(lambda: open_sockets() <= before, "gRPC has closed its sockets")
 
 
 @pytest.fixture

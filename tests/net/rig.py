@@ -222,9 +222,7 @@ class World:
         sock.listen(backlog)
         return sock
 
-    async def relayed(
-        self, version: str = "1.3", **options: Any
-    ) -> tuple[Rig, TlsPeer, socket.socket]:
+    async def relayed(self, version: str = "1.3", **options: Any) -> tuple[Rig, TlsPeer, socket.socket]:
         """A client of an inbound listener in `version`, and the app's end of its connection, both relaying."""
         app = self.listening()
         rig = self.rig(inbound(app.getsockname()), **options)
@@ -283,5 +281,3 @@ def open_sockets() -> int:
         except OSError:
             pass  # the descriptor of the listing itself
     return sum(link.startswith("socket:") for link in links)
-
-

@@ -1,4 +1,4 @@
-"""How a stream ended is passed on as it was: half-closes, resets, truncations, and replies that outlive a broken write."""
+"""How a stream ended is passed on as it was: half-closes, resets, truncations, replies that outlive a broken write."""
 
 import socket
 
@@ -161,7 +161,7 @@ async def test_a_plaintext_reply_is_whole_although_a_write_to_the_app_fails_befo
     app.setblocking(False)
     while relay.down.state is State.FLOWING:
         size += app.send(bytes(65536))
-        await rig.recorder.until_polled(lambda: relay.down.count == size, "what was sent was relayed")
+        await rig.recorder.until_polled(lambda sent=size: relay.down.count == sent, "what was sent was relayed")
     app.settimeout(PATIENCE_S)
     await blocking(app.sendall, bytes(40_000))
     size += 40_000

@@ -277,7 +277,7 @@ def read_failure(error: int) -> Failure:
     if _ALERT_BASE < reason < _ALERT_BASE + 256:
         alert = reason - _ALERT_BASE
         return End.ALERT, f"the peer sent the alert {alert_name(alert)}", alert
-    if error != binding.ERROR_SSL or reason == 0:
+    if error != binding.ERROR_SSL or not words:
         return End.RESET, "the connection was reset", None
     return End.PROTOCOL, words, None
 

@@ -245,6 +245,21 @@ def test_a_second_flight_with_bytes_changed_never_lets_anybody_in(changes, tls_v
         assert (answerer.peer, answerer.permit) == (None, None)
 
 
+def test_a_certificate_that_cannot_be_read_is_not_taken_for_another_protocol():
+    flight = flights_of("1.2")[1]
+    leaf = flight.index(b"\x30\x82", 10)  # where the certificate's DER begins
+    with connected() as (ours, tapped), connected() as (sent_on, theirs):
+        caller, answerer = client_of("1.2").connect(ours), SERVER.accept(theirs)
+        caller.step()
+        sent_on.send(tapped.recv(65536))
+        answerer.step()
+        sent_on.send(flight[: leaf + 2] + b"\x7f" + flight[leaf + 3 :])
+
+        refused = refusal(answerer)
+
+    assert (refused.reason, refused.detail) == (Reason.HANDSHAKE_FAILED, "too long")
+
+
 _CLIENTS = {text: client(CA, tls=version(text)) for text in ("1.2", "1.3")}
 
 

@@ -95,7 +95,7 @@ class Supervisor:
     async def set_log_level(self, level: LogLevel) -> None:
         """Write the log from this level on, in every worker and in those that start later."""
         self._log.set_level(level)
-        await self._fleet.ask_all(SetLogLevel(level))
+        self._fleet.tell_all(SetLogLevel(level))
 
     async def certs(self) -> Mapping[str, object]:
         """The identity in force, and which worker has which."""

@@ -165,6 +165,11 @@ class Fleet:
 
     # Asked as one.
 
+    def tell_all(self, order: Order) -> None:
+        """Give an order that needs no answer to all."""
+        for handle in self.handles:
+            handle.tell(order)
+
     async def ask_all(
         self, order: Order, *, within_s: float | None = ASK_S, of: Sequence[WorkerHandle] | None = None
     ) -> list[tuple[WorkerHandle, Answer]]:

@@ -102,16 +102,21 @@ class WorkerHandle:
         return self._process.pid
 
     @property
-    def why_not_ready(self) -> str | None:
-        """A sentence, or None while it is ready to serve."""
+    def why_mute(self) -> str | None:
+        """Why asking it anything would be waiting in vain; None while it answers."""
         silent_s = self._loop.time() - self._heard_at
         if self.gone.is_set():
             return "it has ended"
         if silent_s > (SILENT_S if self.status is not None else STARTING_S):
             return f"it has not said a word for {silent_s:.0f} s"
-        if self.status is None:
-            return "it is starting"
-        return None if self.status.ready else self.status.detail
+        return "it is starting" if self.status is None else None
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """A sentence, or None while it is ready to serve."""
+        if self.status is None or self.status.ready:
+            return self.why_mute
+        return self.why_mute or self.status.detail
 
     def start(self, start: Start, sockets: Addresses) -> None:
         """Say what to serve."""
@@ -131,10 +136,10 @@ class WorkerHandle:
         """
         Give an order and wait for the answer.
 
-        Raises: LinkLost when it died or could not do it, TimeoutError when it does not answer in time
+        Raises: LinkLost when it died, could not do it or is known not to answer; TimeoutError when it does not in time
         """
-        if self.gone.is_set():
-            raise LinkLost(f"worker {self.number} has ended")
+        if self.why_mute is not None:
+            raise LinkLost(f"worker {self.number} does not answer: {self.why_mute}")
         self._asked += 1
         number = self._asked
         answer: asyncio.Future[bytes] = self._loop.create_future()
@@ -147,6 +152,10 @@ class WorkerHandle:
             raise TimeoutError(f"worker {self.number} did not answer within {within_s:g} s") from None
         finally:
             self._questions.pop(number, None)
+
+    def tell(self, order: Order) -> None:
+        """Give an order that needs no answer; it is carried out when the worker gets to it."""
+        self._link.send(encode(Ordered(0, order)))
 
     def release(self) -> None:
         """End the link: it drains if it has not yet, and goes."""

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from proxy.ops.workerhandle import Backoff, WorkerHandle, describe_end
-from proxy.ops.workerlink import LinkLost, Show, What
+from proxy.ops.workerlink import LinkLost, Show, Status, What
 
 
 def test_pauses_double_up_to_ten_seconds() -> None:
@@ -47,6 +47,9 @@ async def test_a_worker_that_was_told_nothing_goes_when_it_is_released() -> None
 async def test_a_question_has_a_deadline_and_an_end() -> None:
     changes = asyncio.Event()
     handle = WorkerHandle(7, 1, "asyncio", changes.set)
+    with pytest.raises(LinkLost, match="worker 7 does not answer: it is starting"):
+        await handle.ask(Show(What.METRICS), 20.0)
+    handle.status = Status(True, "ready", 1, "")
     with pytest.raises(TimeoutError, match=re.escape("worker 7 did not answer within 0.01 s")):
         await handle.ask(Show(What.METRICS), 0.01)
     question = asyncio.ensure_future(handle.ask(Show(What.METRICS), 20.0))

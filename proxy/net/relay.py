@@ -35,7 +35,9 @@ not look complete; an idle connection alone is closed in order, as keep-alive cl
 
 import asyncio
 import fcntl
+import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable
 from enum import Enum, auto
@@ -50,6 +52,7 @@ from proxy.tls.verify import PeerIdentity
 
 SETTLE_POLL_S = 0.005  # how often the kernel is asked whether the peer has acknowledged everything
 SETTLE_S = 5.0  # how long at most: a peer that does not read has had its chance
+_TCP_CLOSE = 7  # tcpi_state of a socket that has no connection (any more), tcp(7)
 NEVER_S = 1e9  # a deadline that is turned off
 CLOCK_CHECK_S = 60.0  # the wall clock may be set meanwhile: a lapse is noticed within this time all the same
 
@@ -368,10 +371,20 @@ def describe_lapse(peer: PeerIdentity, now: float) -> str:
 
 def _unacknowledged(channel: Channel) -> bool:
     """Whether our kernel still has bytes for this peer that its kernel has not confirmed (SIOCOUTQ, tcp(7))."""
-    if channel.fd < 0 or channel.end is End.RESET:
+    if channel.fd < 0 or channel.end is End.RESET or _is_dead(channel.sock):
         return False  # a connection that was reset acknowledges nothing any more
     try:
         (queued,) = struct.unpack("i", fcntl.ioctl(channel.fd, termios.TIOCOUTQ, bytes(4)))
     except OSError:
         return False
     return bool(queued > 0)
+
+
+def _is_dead(sock: socket.socket) -> bool:
+    """Whether a TCP socket has been reset meanwhile: it goes on counting what it will never send."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+    except OSError:
+        return False  # a unix socket

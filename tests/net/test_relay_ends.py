@@ -148,7 +148,6 @@ async def test_a_reply_is_whole_although_the_client_still_sends_to_an_app_that_h
     assert closed.detail == "the upstream closed while bytes for it were still coming"
 
 
-@pytest.mark.xfail(strict=True, reason="PlainChannel takes a failed write for the end of its reading side")
 async def test_a_plaintext_reply_is_whole_although_a_write_to_the_app_fails_before_it_was_read(world: World) -> None:
     """The client reads nothing while the app answers and goes: its answer waits in our receive buffer."""
     listening = world.listening()

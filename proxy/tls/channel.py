@@ -15,7 +15,7 @@ since no later readiness would announce it. How a stream ended matters more in T
 close_notify may be an attacker's cut (RFC 8446 6.1), so it is TRUNCATED and not CLEAN.
 
 Why OpenSSL on the descriptor and not memory BIOs, why one scratch buffer, and why RELEASE_BUFFERS: measured, see
-docs/decisions/0001-engine.md. Three rules of OpenSSL shape the code:
+docs/decisions/0001-engine.md. Four rules of OpenSSL shape the code:
 
 * After a write that would block, the same bytes have to be offered again (SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER lets them
   lie elsewhere). The relay copies the rest of the scratch and offers exactly that first.
@@ -23,6 +23,8 @@ docs/decisions/0001-engine.md. Three rules of OpenSSL shape the code:
   error therefore pretend to have sent one (`SSL_set_shutdown`) when they are cut short.
 * The error queue belongs to the thread. It is emptied on every error path; a stale entry would be taken for the next
   connection's.
+* After a write that failed for good (the peer is gone), OpenSSL 4 reads no more, although the kernel may still hold
+  what the peer had said. A plain socket does read on. Whoever has the choice reads before it writes.
 """
 
 import socket
@@ -76,13 +78,14 @@ class Scratch:
 class PlainChannel:
     """Bytes of a TCP or unix stream socket as they are."""
 
-    __slots__ = ("end", "end_detail", "fd", "sock")
+    __slots__ = ("_write_failure", "end", "end_detail", "fd", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.end: End | None = None
         self.end_detail = ""
+        self._write_failure = "the connection was reset"
 
     def receive(self, scratch: Scratch) -> int:
         """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
@@ -91,7 +94,8 @@ class PlainChannel:
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._break(error)
+            if self.end is None:
+                self.end, self.end_detail = End.RESET, _words(error)
             return 0
         if n == 0:
             self.end = End.CLEAN
@@ -108,7 +112,7 @@ class PlainChannel:
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._break(error)
+            self._write_failure = _words(error)
             return -1
 
     def finish(self) -> bool:
@@ -127,12 +131,9 @@ class PlainChannel:
         self.fd = -1
 
     def give_up(self) -> None:
-        """After a write failed: nothing to add, the error of a plain socket is named where it happens."""
-
-    def _break(self, error: OSError) -> None:
+        """After a write failed and everything still readable was read: name the end, if reading has not."""
         if self.end is None:
-            self.end = End.RESET
-            self.end_detail = error.strerror or str(error)
+            self.end, self.end_detail = End.RESET, self._write_failure
 
 
 class TlsChannel:
@@ -280,6 +281,10 @@ def read_failure(error: int) -> Failure:
     if error != binding.ERROR_SSL or not words:
         return End.RESET, "the connection was reset", None
     return End.PROTOCOL, words, None
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _shut(sock: socket.socket) -> None:

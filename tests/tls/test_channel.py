@@ -283,11 +283,13 @@ def test_a_clean_end_of_reading_does_not_hide_that_a_write_failed(kind):
         assert ours.end is End.RESET
 
 
-def test_a_plain_write_to_a_peer_that_is_gone_is_a_reset():
+def test_a_plain_write_to_a_peer_that_is_gone_leaves_what_it_had_said_readable():
     with channels("plain") as (ours, theirs):
+        assert theirs.send_bytes(b"a last word") == 11
         theirs.reset()
-        select.select([ours.fd], [], [], 5)
+        _until_closed(ours.sock)
         assert ours.send_bytes(b"x") == -1
+        assert (look(ours), ours.end) == (b"a last word", None)
         ours.give_up()
         assert ours.end is End.RESET
 

@@ -130,6 +130,14 @@ def test_our_outbound_reaches_the_app_behind_a_proxy(scene: Scene, pki: Pki, ver
 
 @each_version
 @each_proxy
+def test_our_outbound_comes_back_to_a_proxy_with_its_session(scene: Scene, pki: Pki) -> None:
+    scene.outbound_before_proxy(pki.identity("app"), pki.identity("proxy"))
+    assert [scene.exchange(), scene.exchange()] == [DATA, DATA]
+    assert [line["tls"]["resumed"] for line in scene.sidecar.closed(2)] == [False, True]
+
+
+@each_version
+@each_proxy
 def test_our_outbound_refuses_a_proxy_of_an_unknown_authority(scene: Scene, pki: Pki) -> None:
     theirs = pki.identity("proxy", issuer=pki.stranger)
     scene.outbound_before_proxy(pki.identity("app"), theirs)

@@ -17,9 +17,10 @@ sidecar alone does. Outbound sockets stay open in each worker until its last inb
 """
 
 import asyncio
+import contextlib
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from proxy.core.config import Config, InboundConfig, ListenAddress, LogLevel, OutboundConfig
 from proxy.core.configchange import keep_fixed
@@ -214,7 +215,16 @@ class Supervisor:
     async def _measure(self) -> None:
         while True:
             await asyncio.sleep(MEASURE_S)
-            await self._fleet.measure()
+            with self._surviving():
+                await self._fleet.measure()
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """A bug of ours in what is done over and over must not end the workers, and all connections with them."""
+        try:
+            yield
+        except Exception as error:
+            self._log.error("internal error", fault=type(error).__name__, detail=str(error))
 
     # Reloading.
 
@@ -231,7 +241,8 @@ class Supervisor:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(watch.run())
                 while self._config.identity.refresh_s == refresh_s:
-                    await self._look_once(refresh_s or RETRY_S)
+                    with self._surviving():
+                        await self._look_once(refresh_s or RETRY_S)
                 watching.cancel()
 
     async def _look_once(self, retry_s: float) -> None:

@@ -27,6 +27,7 @@ EXIT_GAVE_UP = 3  # ops/workerprocess.py, whose imports are no business of this 
 _OURS = 0  # in the merged metrics; serials of workers start at 1
 
 Answer = bytes | str
+Spawn = Callable[[int, int, str, Callable[[], None]], WorkerHandle]
 Assignment = Callable[[], tuple[Source, Addresses, LogLevel]]
 
 
@@ -58,10 +59,18 @@ class Fleet:
 
     assignment: what a worker that starts now is to serve
     gave_up:    called when a worker found no valid identity in time and none was ever ready
+    spawn:      starts a process; raises OSError when the system has none left
     """
 
     def __init__(
-        self, size: int, loop_name: str, log: Log, *, assignment: Assignment, gave_up: Callable[[], None]
+        self,
+        size: int,
+        loop_name: str,
+        log: Log,
+        *,
+        assignment: Assignment,
+        gave_up: Callable[[], None],
+        spawn: Spawn = WorkerHandle,
     ) -> None:
         self.size = size
         self.was_ready = False
@@ -72,6 +81,7 @@ class Fleet:
         self._log = log
         self._assignment = assignment
         self._gave_up = gave_up
+        self._spawn = spawn
         self._handles: dict[int, WorkerHandle] = {}
         self._serials = 0
         self._metrics = MergedMetrics()
@@ -117,7 +127,7 @@ class Fleet:
         """From a worker's start to its end. Returns: how it ended."""
         self._serials += 1
         try:
-            handle = WorkerHandle(number, self._serials, self._loop_name, self._on_status)
+            handle = self._spawn(number, self._serials, self._loop_name, self._on_status)
         except OSError as error:
             return f"it could not be started: {error.strerror or error}"
         self._handles[number] = handle

@@ -195,7 +195,7 @@ class Link:
         try:
             while self._is_open and (frame := self._next_frame()) is not None:
                 self._receive(*frame)
-        except (ValueError, msgspec.MsgspecError) as error:
+        except Exception as error:  # whatever it is, the next frame would not be read as it was meant
             self._end(f"it said what cannot be understood ({error})")
 
     def _next_frame(self) -> tuple[bytes, list[int]] | None:

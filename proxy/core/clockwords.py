@@ -6,11 +6,13 @@ ours, since the operator must see which of the two is wrong.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+@lru_cache(maxsize=1024)  # the notAfter of the same few peers, connection after connection
 def rfc3339(epoch: float, *, milliseconds: bool = False) -> str:
     """
     Write a point in time as RFC 3339 in UTC, cut (not rounded) to the second or the millisecond.

@@ -91,17 +91,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.CERTIFICATE_EXPIRED: Explanation(
         Kind.REJECTED,
-        "A certificate in the peer's chain is past its notAfter.",
-        "Compare both clocks in the detail. If they agree, the peer's rotation has stopped: look at its issuer.",
+        "A certificate in the chain is past its notAfter.",
+        "Compare both clocks in the detail. If they agree, rotation has stopped: look at the issuer.",
     ),
     Reason.CERTIFICATE_NOT_YET_VALID: Explanation(
         Kind.REJECTED,
-        "A certificate in the peer's chain is before its notBefore.",
+        "A certificate in the chain is before its notBefore.",
         "Compare both clocks in the detail: nearly always one of them is wrong. Check NTP or chrony on both nodes.",
     ),
     Reason.CERTIFICATE_INVALID: Explanation(
         Kind.REJECTED,
-        "The peer's chain breaks a rule of RFC 5280 (a signature, a constraint, an unknown critical extension).",
+        "The chain breaks a rule of RFC 5280 (a constraint, an unknown critical extension) or is too weak.",
         "Issue the certificate anew; `mtls-sidecar certs show FILE` prints what it holds.",
     ),
     Reason.NOT_AN_SVID: Explanation(
@@ -113,7 +113,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.SPIFFE_ID_MALFORMED: Explanation(
         Kind.REJECTED,
         "The URI SAN in the peer's certificate is not a valid SPIFFE ID of a workload.",
-        "Use spiffe://TRUST-DOMAIN/PATH: a lower-case trust domain, a path, no trailing slash, query, port or %-escape.",
+        "Use spiffe://TRUST-DOMAIN/PATH: a lower-case trust domain and a path, no trailing slash, no escapes.",
     ),
     Reason.WRONG_TRUST_DOMAIN: Explanation(
         Kind.REJECTED,
@@ -143,8 +143,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NO_SHARED_CIPHER: Explanation(
         Kind.REJECTED,
         "The two sides share no cipher suite, group or signature algorithm.",
-        "Compare the peer's list with `tls.cipher_suites` and `tls.groups`; TLS 1.2 needs ECDHE with AEAD, and the group "
-        "list must hold the curve of the certificates.",
+        "Compare the peer's list with `tls.cipher_suites` and `tls.groups`; TLS 1.2 needs ECDHE with AEAD, and the "
+        "group list must hold the curve of the certificates.",
     ),
     Reason.NOT_TLS: Explanation(
         Kind.REJECTED,
@@ -189,7 +189,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.UPSTREAM_REJECTED_US: Explanation(
         Kind.REJECTED,
         "The upstream refused our certificate or identity; success is its first byte, not our end of the handshake.",
-        "The upstream's log has its reason. Most often our SPIFFE ID is not in its allow list, or its bundle lacks our CA.",
+        "The upstream's log has its reason: most often our SPIFFE ID is not in its allow list, or its bundle lacks our "
+        "CA.",
     ),
     Reason.IDLE_TIMEOUT: Explanation(
         Kind.ENDED,
@@ -199,7 +200,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.HALF_CLOSE_TIMEOUT: Explanation(
         Kind.ENDED,
         "One side had finished sending, and the other sent nothing for `timeouts.half_close_s`.",
-        "Raise `timeouts.half_close_s` if replies may take longer; on intercepted ports keep it below conntrack's 60 s.",
+        "Raise `timeouts.half_close_s` if replies may take longer; conntrack forgets such a connection after 60 s.",
     ),
     Reason.LIFETIME_ENDED: Explanation(
         Kind.ENDED,
@@ -289,7 +290,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
 }
 
 
-class Rejected(Exception):
+class Rejected(Exception):  # noqa: N818  # a peer's refusal is no error of ours
     """A peer (or a file of an identity) is refused: the Reason, and a detail for the operator without key bytes."""
 
     def __init__(self, reason: Reason, detail: str) -> None:

@@ -34,7 +34,18 @@ class Acceptor:
     starved: called when a client had to be refused for want of a descriptor
     """
 
-    __slots__ = ("_has_room", "_loop", "_reserve", "_rest", "_starved", "_take", "_watching", "listener", "listening")
+    __slots__ = (
+        "_has_room",
+        "_is_tcp",
+        "_loop",
+        "_reserve",
+        "_rest",
+        "_starved",
+        "_take",
+        "_watching",
+        "listener",
+        "listening",
+    )
 
     def __init__(
         self,
@@ -53,6 +64,7 @@ class Acceptor:
         self._rest: asyncio.TimerHandle | None = None
         self._reserve = _NONE
         self._set_aside()
+        self._is_tcp = listening.sock.family != socket.AF_UNIX
         self.listener = listener
         self.listening = listening
 
@@ -91,7 +103,7 @@ class Acceptor:
                 self._starve()
                 return
             sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
+            if self._is_tcp:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._take(self.listener, sock, address)
 

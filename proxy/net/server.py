@@ -91,8 +91,13 @@ class Worker:
         )
         self._live.add(connection)
         self._idle.clear()
-        connection.task = self._loop.create_task(connection.live())
-        connection.task.add_done_callback(lambda _task: self._forget(connection))
+        connection.task = self._loop.create_task(self._own(connection))
+
+    async def _own(self, connection: Connection) -> None:
+        try:
+            await connection.live()
+        finally:
+            self._forget(connection)
 
     def _handshake_is_over(self) -> None:
         was_full = not self._admission.may_accept

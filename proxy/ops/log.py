@@ -114,14 +114,13 @@ class LogRenderer:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self.handlers: dict[type, Callable[[Any], None]] = {Closed: self._connection, Reloaded: self._reload}
 
     def emit(self, event: Event) -> None:
         """Take one fact; never raises, never waits."""
-        # Not isinstance: a struct's metaclass is an ABC's, and its "no" to the six other facts costs half a line.
-        if type(event) is Closed:
-            self._connection(event)
-        elif type(event) is Reloaded:
-            self._reload(event)
+        handler = self.handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def _connection(self, closed: Closed) -> None:
         advice = _ADVICE.get(closed.reason)

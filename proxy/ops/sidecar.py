@@ -13,11 +13,12 @@ import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from typing import Any, Protocol
 
 from proxy import __version__
 from proxy.core.clockwords import rfc3339, span
 from proxy.core.config import Config, ListenAddress, LogLevel
-from proxy.core.events import Direction, Event, Listener, Observer
+from proxy.core.events import Direction, Event, Listener
 from proxy.core.reasons import Rejected
 from proxy.net.server import Worker
 from proxy.net.sockets import ListenFault, ListeningSocket
@@ -55,16 +56,32 @@ def metrics_of(config: Config) -> Metrics:
     return Metrics(listeners, version=__version__, tls_engine="openssl", tls_engine_version=openssl_version())
 
 
-class Observers:
-    """One fact to several renderers."""
+class Renderer(Protocol):
+    """What turns facts into something that is seen: a function for each type of fact that it shows."""
 
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+    @property
+    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
+        """The functions by type."""
+        ...
+
+
+class Observers:
+    """
+    One fact to the renderers that show it.
+
+    By type and not with isinstance: the facts have an ABC for a metaclass, whose "no" costs as much as a count.
+    """
+
+    def __init__(self, *renderers: Renderer) -> None:
+        self._handlers: dict[type, tuple[Callable[[Any], None], ...]] = {}
+        for renderer in renderers:
+            for kind, handler in renderer.handlers.items():
+                self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
 
     def emit(self, event: Event) -> None:
         """Hand it to each."""
-        for observer in self._observers:
-            observer.emit(event)
+        for handler in self._handlers.get(type(event), ()):
+            handler(event)
 
 
 class Sidecar:

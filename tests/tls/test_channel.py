@@ -344,9 +344,5 @@ def test_of_a_closed_handshake_only_what_was_kept_can_be_asked(kind):
 
 
 def test_every_alert_has_the_name_of_the_standard_and_the_others_a_number():
-    assert (ALERTS[42], alert_name(49), alert_name(116), alert_name(200)) == (
-        "bad_certificate",
-        "access_denied",
-        "certificate_required",
-        "number 200",
-    )
+    names = (ALERTS[42], alert_name(49), alert_name(116), alert_name(200))
+    assert names == ("bad_certificate", "access_denied", "certificate_required", "number 200")

@@ -94,15 +94,18 @@ def exchange(address: Address, data: bytes, *, expect: int | None = None) -> byt
     """
     expect = len(data) if expect is None else expect
     received = b""
-    with socket.create_connection(address, timeout=PATIENCE_S) as sock:
+    # Around the connect as well: who is refused at once may be reset before connect(2) has returned.
+    with (
+        contextlib.suppress(ConnectionResetError, BrokenPipeError),
+        socket.create_connection(address, timeout=PATIENCE_S) as sock,
+    ):
         sender = threading.Thread(target=_send, args=(sock, data), daemon=True)
         sender.start()
         try:
             while len(received) < expect and (more := sock.recv(65536)):
                 received += more
-        except ConnectionError:
-            pass
-        sender.join(PATIENCE_S)
+        finally:
+            sender.join(PATIENCE_S)
     return received
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from proxy.core.clockwords import rfc3339
 from proxy.core.reasons import EXPLANATIONS, Reason, Rejected
 
 IDENTITY, CONFIGURATION = "identity", "configuration"
@@ -56,7 +57,7 @@ class Failures:
                 "reason": failure.reason,
                 "detail": failure.detail,
                 "advice": EXPLANATIONS[failure.reason].advice,
-                "since": failure.since,
+                "since": rfc3339(failure.since, milliseconds=True),
             }
             for what, failure in self._standing.items()
         }

@@ -33,5 +33,5 @@ def test_it_is_shown_with_advice() -> None:
     failures = Failures(lambda: 1.0)
     failures.remember(CONFIGURATION, Rejected(Reason.CONFIG_FAULT, "line 3"))
     advice = EXPLANATIONS[Reason.CONFIG_FAULT].advice
-    shown = {"reason": Reason.CONFIG_FAULT, "detail": "line 3", "advice": advice, "since": 1.0}
+    shown = {"reason": Reason.CONFIG_FAULT, "detail": "line 3", "advice": advice, "since": "1970-01-01T00:00:01.000Z"}
     assert failures.describe() == {"configuration_failure": shown}

@@ -65,12 +65,16 @@ def pids(sidecar: Sidecar) -> dict[int, int]:
     return {row["worker"]: row["pid"] for row in sidecar.show("/certs")["workers"]}
 
 
-def is_gone(pid: int) -> bool:
+def state_of(pid: int) -> str:
+    """The kernel's letter for it; Z also when it is not even a zombie any more."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return True
-    return state == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
+def is_gone(pid: int) -> bool:
+    return state_of(pid) in "ZX"
 
 
 def kill(pid: int) -> None:
@@ -83,6 +87,8 @@ def stopped(*processes: int) -> Iterator[None]:
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:
+        # A signal is not there yet when kill() returns, and until then the worker still accepts.
+        until(lambda: all(state_of(pid) == "T" for pid in processes), "the workers are stopped")
         yield
     finally:
         for pid in processes:
@@ -202,7 +208,7 @@ def test_a_removed_listener_is_closed_everywhere(many: Sidecar) -> None:
     many.config["outbound"].clear()
     many.write()
     assert many.reload()["result"] != "failed"
-    assert is_refused(address)
+    assert not is_listening(address)
 
 
 def test_a_rotated_certificate_reaches_every_worker(many: Sidecar, pki: Pki, web: Identity) -> None:
@@ -289,13 +295,13 @@ def test_the_log_level_and_sighup_reach_every_worker(many: Sidecar) -> None:
 def test_a_drain_lets_connections_finish_in_every_worker(many: Sidecar) -> None:
     held = [hold_at(many, number) for number in EVERY]
     assert many.ask("POST", "/drain")[0] == 200
-    until(lambda: is_refused(many.at("in")), "the inbound listener is closed")
+    until(lambda: not is_listening(many.at("in")), "the inbound listener is closed")
     assert many.ask("GET", "/ready")[0] == 503
     for sock in held:
         with sock:
             sock.sendall(b"y")
             assert sock.recv(1) == b"y"
-    until(lambda: is_refused(many.at("out")), "the outbound listener is closed")
+    until(lambda: not is_listening(many.at("out")), "the outbound listener is closed")
     assert many.process.poll() is None
     assert many.terminate() == 0
 

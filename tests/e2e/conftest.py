@@ -22,15 +22,18 @@ def pki(tmp_path: Path) -> Pki:
 
 @pytest.fixture
 def start_sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    """`start_sidecar(identity, inbound=[...], outbound=[...], **sections)`: a sidecar that is ready."""
+    """
+    `start_sidecar(identity, inbound=[...], outbound=[...], **sections)`: a sidecar that is ready; with `ready=False`
+    one that has only been started.
+    """
     running: list[Sidecar] = []
 
-    def start(*args: object, **sections: object) -> Sidecar:
+    def start(*args: object, ready: bool = True, **sections: object) -> Sidecar:
         folder = tmp_path / f"sidecar-{len(running) + 1}"
         folder.mkdir()
         sidecar = Sidecar(folder, *args, **sections)  # type: ignore[arg-type]
         running.append(sidecar)
-        return sidecar.wait_ready()
+        return sidecar.wait_ready() if ready else sidecar
 
     yield start
     for number, sidecar in enumerate(running, 1):

@@ -43,6 +43,7 @@ class Sidecar:
     A running `mtls-sidecar run`.
 
     listeners: of inbound and outbound, as `inbound` and `outbound` above make them
+    options:   of the command, after its --config
     sections:  the other sections of the configuration, and its log level
     """
 
@@ -53,6 +54,7 @@ class Sidecar:
         *,
         inbound: list[dict[str, object]] | None = None,
         outbound: list[dict[str, object]] | None = None,
+        options: tuple[str, ...] = (),
         **sections: object,
     ) -> None:
         section = identity.section() if isinstance(identity, Identity) else identity
@@ -70,7 +72,7 @@ class Sidecar:
         self._lines: list[Line] = []
         self.unreadable: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "run", "--config", str(self.file)],
+            [sys.executable, "-m", "proxy", "run", "--config", str(self.file), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -11,6 +11,30 @@ for; it removes itself when that happens, so nothing spins. Whoever closes a des
 """
 
 import asyncio
+from collections.abc import Callable
+
+
+def watch_readable(loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[..., object], *args: object) -> None:
+    """
+    Call back whenever `fd` has bytes, an end or an error; replaces the reader that it has.
+
+    uvloop closes its watcher after an error of the socket and still keeps it under the descriptor's number: adding to
+    it then raises, until it is removed.
+    """
+    try:
+        loop.add_reader(fd, callback, *args)
+    except RuntimeError:
+        loop.remove_reader(fd)
+        loop.add_reader(fd, callback, *args)
+
+
+def watch_writable(loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[..., object], *args: object) -> None:
+    """Call back whenever `fd` takes bytes; otherwise as watch_readable."""
+    try:
+        loop.add_writer(fd, callback, *args)
+    except RuntimeError:
+        loop.remove_writer(fd)
+        loop.add_writer(fd, callback, *args)
 
 
 async def readable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | None) -> None:
@@ -25,7 +49,7 @@ async def readable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | N
         loop.remove_reader(fd)
         raise TimeoutError
     future: asyncio.Future[bool] = loop.create_future()
-    loop.add_reader(fd, _wake, future, loop, fd)
+    watch_readable(loop, fd, _wake, future, loop, fd)
     timer = loop.call_at(deadline, _settle, future) if deadline is not None else None
     ready = False
     try:
@@ -42,7 +66,7 @@ async def readable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | N
 async def writable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | None) -> None:
     """Wait until `fd` takes bytes, or a connect on it has ended. deadline and Raises as `readable`."""
     future: asyncio.Future[bool] = loop.create_future()
-    loop.add_writer(fd, _settle, future, True)
+    watch_writable(loop, fd, _settle, future, True)
     timer = loop.call_at(deadline, _settle, future) if deadline is not None else None
     try:
         if not await future:

@@ -24,7 +24,7 @@ complete but its reader is still sending, since closing a socket with unread byt
 
 When a *write* fails, the peer may have said why just before (a TLS alert, the rest of an answer), and that still lies
 in the receive buffer. So a broken sink ends only its own direction: the opposite pump reads on to the end that is
-there.
+there. An error behind bytes is announced once at most (tls/channel.py), so whoever sees one looks again by itself.
 
 Time is looked at when the next deadline is due (`on_due`), which is computed from the last activity, so that a byte
 costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
@@ -47,6 +47,7 @@ from proxy.core.clockwords import rfc3339
 from proxy.core.config import Timeouts
 from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
+from proxy.net.readiness import watch_readable, watch_writable
 from proxy.tls.channel import Channel, End, Scratch
 from proxy.tls.verify import PeerIdentity
 
@@ -98,36 +99,46 @@ class Pump:
             self._loop.remove_reader(self.source.fd)  # that of the handshake
             self._stall(self._pending)
         elif self is self._relay.down and self._relay.answered is not None:
-            self._loop.add_reader(self.source.fd, self.on_first_readable)
+            watch_readable(self._loop, self.source.fd, self.on_first_readable)
         else:
-            self._loop.add_reader(self.source.fd, self.on_readable)
+            watch_readable(self._loop, self.source.fd, self.on_readable)
 
     def on_readable(self) -> None:
         """Move what is there. The hot path: every line here is paid for with every message."""
-        relay = self._relay
+        relay, source = self._relay, self.source
         scratch = relay.scratch
-        n = self.source.receive(scratch)
+        n = source.receive(scratch)
         if n:
             self.count += n
             relay.active_at = relay.time()
             taken = self.sink.send(scratch, n)
             if taken != n:
-                self._loop.remove_reader(self.source.fd)
+                self._loop.remove_reader(source.fd)
                 if taken < 0:
                     self._sink_broke()
                     return
                 self._stall(bytes(scratch.view[taken:n]))
-        if self.source.end is not None:
-            self._loop.remove_reader(self.source.fd)
-            if self.state is State.FLOWING:
+        if source.ending and self.state is State.FLOWING:
+            if source.end is not None:
+                self._loop.remove_reader(source.fd)
                 self._source_ended()
+            else:
+                self.read_on()
+
+    def read_on(self) -> None:
+        """Look again without being told to: the source has failed behind what was read, and that is told only once."""
+        self._loop.call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        if self.state is State.FLOWING and self.source.fd >= 0:
+            self.on_readable()
 
     def on_first_readable(self) -> None:
         """As on_readable, until `answered` has heard enough of the upstream: then the hot path takes over."""
         self.on_readable()
         answered = self._relay.answered
         if (answered is None or answered(self.count)) and self.state is State.FLOWING and self.source.end is None:
-            self._loop.add_reader(self.source.fd, self.on_readable)
+            watch_readable(self._loop, self.source.fd, self.on_readable)
 
     def on_writable(self) -> None:
         """Offer the pending bytes again, and then the end of the stream if it has been reached."""
@@ -147,12 +158,14 @@ class Pump:
             self._source_ended()
         else:
             self.state = State.FLOWING
-            self._loop.add_reader(self.source.fd, self.on_readable)
+            watch_readable(self._loop, self.source.fd, self.on_readable)
+            if self.source.failed:
+                self.read_on()
 
     def _stall(self, pending: bytes) -> None:
         self.state = State.STALLED
         self._pending = pending
-        self._loop.add_writer(self.sink.fd, self.on_writable)
+        watch_writable(self._loop, self.sink.fd, self.on_writable)
 
     def _source_ended(self) -> None:
         if self.source.end is not End.CLEAN:
@@ -163,7 +176,7 @@ class Pump:
             self._relay.pump_ended()
         else:
             self.state = State.FINISHING
-            self._loop.add_writer(self.sink.fd, self.on_writable)
+            watch_writable(self._loop, self.sink.fd, self.on_writable)
 
     def rest(self) -> None:
         """Watch nothing any more."""
@@ -190,6 +203,8 @@ class Pump:
         if opposite.state in _OVER:
             self.sink.give_up()
             self._relay.broke(self.sink, opposite.sender)
+        else:
+            opposite.read_on()
 
 
 class Relay:

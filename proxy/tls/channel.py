@@ -10,6 +10,13 @@ and then asks. The two kinds have one face, so the relay does not know which it 
     finish()          ends our direction only (FIN, or close_notify): the other side may go on sending
     close(), reset()  end the connection, in order or with a TCP reset
 
+A reset that comes behind bytes is the hard case. The kernel hands out the bytes first and the error once, to whichever
+call asks next, and an event loop may tell of it only once as well (libuv stops watching after EPOLLERR). So each read
+asks for the error behind its bytes (SO_ERROR), and each TLS write asks before it begins: OpenSSL reads nothing more
+after a write of its own has failed, and the last words of the peer, often an alert, would be lost. `failed` then says
+that the channel is to be read on until `end`, without waiting for readiness. The kernel also tells two resets apart:
+EPIPE means that the peer's FIN came first, so that what it had to say is whole, and only ECONNRESET cuts its stream.
+
 An end that comes behind bytes is reported after the bytes: `receive` returns them and sets `end` in the same call,
 since no later readiness would announce it. How a stream ended matters more in TLS than in TCP: a FIN without
 close_notify may be an attacker's cut (RFC 8446 6.1), so it is TRUNCATED and not CLEAN.
@@ -27,6 +34,7 @@ docs/decisions/0001-engine.md. Four rules of OpenSSL shape the code:
   what the peer had said. A plain socket does read on. Whoever has the choice reads before it writes.
 """
 
+import errno
 import socket
 import struct
 from enum import Enum
@@ -78,13 +86,16 @@ class Scratch:
 class PlainChannel:
     """Bytes of a TCP or unix stream socket as they are."""
 
-    __slots__ = ("_write_failure", "end", "end_detail", "fd", "sock")
+    __slots__ = ("_was_cut", "_write_failure", "end", "end_detail", "ending", "failed", "fd", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.end: End | None = None
         self.end_detail = ""
+        self.failed = False
+        self.ending = False  # failed, or ended: what the hot path looks at
+        self._was_cut = False
         self._write_failure = "the connection was reset"
 
     def receive(self, scratch: Scratch) -> int:
@@ -92,14 +103,26 @@ class PlainChannel:
         try:
             n = self.sock.recv_into(scratch.view)
         except BlockingIOError:
+            if self._was_cut:
+                self._end(End.RESET, self._write_failure)
             return 0
         except OSError as error:
-            if self.end is None:
-                self.end, self.end_detail = End.RESET, _words(error)
+            self._end(End.RESET, _words(error))
             return 0
         if n == 0:
-            self.end = End.CLEAN
+            # The error was taken by whoever asked before; what is left of a reset then looks like a FIN.
+            self._end(End.RESET if self._was_cut else End.CLEAN, self._write_failure if self._was_cut else "")
+        elif error := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._fail(error)
         return n
+
+    def _fail(self, error: int) -> None:
+        self.failed = self.ending = True
+        self._was_cut = error != errno.EPIPE
+
+    def _end(self, end: End, detail: str) -> None:
+        if self.end is None:
+            self.end, self.end_detail, self.ending = end, detail, True
 
     def send(self, scratch: Scratch, length: int) -> int:
         """Send scratch[:length]. Returns: the bytes taken; -1 when the channel is broken."""
@@ -113,6 +136,8 @@ class PlainChannel:
             return 0
         except OSError as error:
             self._write_failure = _words(error)
+            if not self.failed:
+                self._fail(error.errno or errno.ECONNRESET)
             return -1
 
     def finish(self) -> bool:
@@ -132,14 +157,24 @@ class PlainChannel:
 
     def give_up(self) -> None:
         """After a write failed and everything still readable was read: name the end, if reading has not."""
-        if self.end is None:
-            self.end, self.end_detail = End.RESET, self._write_failure
+        self._end(End.RESET, self._write_failure)
 
 
 class TlsChannel:
     """Bytes through OpenSSL on the socket's descriptor, after a Handshake (tls/handshake.py) is done."""
 
-    __slots__ = ("_finished", "_write_failure", "alert", "end", "end_detail", "fd", "sock", "ssl")
+    __slots__ = (
+        "_finished",
+        "_write_failure",
+        "alert",
+        "end",
+        "end_detail",
+        "ending",
+        "failed",
+        "fd",
+        "sock",
+        "ssl",
+    )
 
     def __init__(self, sock: socket.socket, ssl: Any) -> None:
         self.sock = sock
@@ -147,6 +182,8 @@ class TlsChannel:
         self.end: End | None = None
         self.end_detail = ""
         self.alert: int | None = None
+        self.failed = False
+        self.ending = False  # failed, or ended: what the hot path looks at
         self.ssl = ssl  # NULL once it is freed, which OpenSSL answers with an error: nothing can use it after
         self._finished = False
         self._write_failure: Failure = (End.RESET, "the connection was reset", None)
@@ -158,14 +195,15 @@ class TlsChannel:
         if total <= 0:
             self._stopped(total)
             return 0
-        if total < _SMALL:
-            return total
-        while total < _STOP_AT:
-            n = SSL_read(ssl, pointer + total, SCRATCH_BYTES - total)
-            if n <= 0:
-                self._stopped(n)
-                break
-            total += n
+        if total >= _SMALL:
+            while total < _STOP_AT:
+                n = SSL_read(ssl, pointer + total, SCRATCH_BYTES - total)
+                if n <= 0:
+                    self._stopped(n)
+                    break
+                total += n
+        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.failed = self.ending = True
         return total
 
     def send(self, scratch: Scratch, length: int) -> int:
@@ -177,6 +215,8 @@ class TlsChannel:
         return self._write(binding.ffi.from_buffer(data), len(data))
 
     def _write(self, pointer: Any, length: int) -> int:
+        if self._cannot_write():
+            return -1
         ssl = self.ssl
         done = SSL_write(ssl, pointer, length)
         if done == length:
@@ -202,7 +242,7 @@ class TlsChannel:
         return True
 
     def _send_close_notify(self) -> bool:
-        if self._finished or self.end in _BROKEN:
+        if self._finished or self.end in _BROKEN or self._cannot_write():
             return True
         code = binding.lib.SSL_shutdown(self.ssl)
         if code < 0 and SSL_get_error(self.ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
@@ -210,6 +250,12 @@ class TlsChannel:
         ERR_clear_error()
         self._finished = True
         return True
+
+    def _cannot_write(self) -> bool:
+        """Whether the socket has failed, found out before OpenSSL does: it could not read on any more."""
+        if not self.failed and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.failed = self.ending = True
+        return self.failed
 
     def close(self) -> None:
         """Close in order: close_notify, then FIN; the kernel still delivers what it took."""
@@ -235,23 +281,32 @@ class TlsChannel:
         if self.end not in (End.ALERT, End.PROTOCOL):  # a session that the peer refused must not be resumed
             binding.lib.SSL_set_shutdown(self.ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)
         self.fd = -1
+        self.failed = self.ending = True
         ssl, self.ssl = self.ssl, binding.ffi.NULL
         binding.free_ssl(ssl)
 
     def _stopped(self, code: int) -> None:
         error = SSL_get_error(self.ssl, code)
         if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
-            return
-        if error == ERROR_ZERO_RETURN:
-            self.end = End.CLEAN
-            return
-        self.end, self.end_detail, self.alert = read_failure(error)
+            if self.failed:
+                self._end(self._write_failure)
+        elif error == ERROR_ZERO_RETURN:
+            self._end((End.CLEAN, "", None))
+        else:
+            failure = read_failure(error)
+            # Behind a reset whose error was taken before, the stream looks cut, and OpenSSL may refuse to go on.
+            self._end(self._write_failure if self.failed and failure[0] is not End.ALERT else failure)
+
+    def _end(self, failure: Failure) -> None:
+        if self.end is None:
+            (self.end, self.end_detail, self.alert), self.ending = failure, True
 
     def _unwritten(self, code: int, done: int) -> int:
         error = SSL_get_error(self.ssl, code)
         if error in (ERROR_WANT_WRITE, ERROR_WANT_READ):
             return done
         self._write_failure = read_failure(error)
+        self.failed = self.ending = True
         return -1
 
     def give_up(self) -> None:
@@ -261,7 +316,7 @@ class TlsChannel:
         A peer that refuses us sends its alert first and resets after, so what it said is worth more than "reset".
         """
         if self.end is None or self.end is End.CLEAN:
-            self.end, self.end_detail, self.alert = self._write_failure
+            (self.end, self.end_detail, self.alert), self.ending = self._write_failure, True
 
 
 Channel = PlainChannel | TlsChannel

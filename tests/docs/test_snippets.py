@@ -1,0 +1,114 @@
+"""What the pages tell a reader to write or to type works: configurations parse, commands and their options exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from proxy.cli.main import COMMANDS, available_commands
+from proxy.core.configfile import read_config
+from proxy.core.reasons import Reason
+from tests.docs.reading import PAGES, REPOSITORY, Block, blocks_of, commands_of
+
+CONFIGURATIONS = [
+    block for page in PAGES for block in blocks_of(page) if block.language == "yaml" and "identity:" in block.text
+]
+COMMAND_LINES = [(page, line) for page in PAGES for line in commands_of(page)]
+MANIFEST = REPOSITORY / "deploy" / "kubernetes" / "orders.yaml"
+NO_COMMANDS_YET = {"probe", "bench", "inject", "intercept"}
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.page.name}-{block.text.splitlines()[0]}")
+def test_a_configuration_in_a_page_has_no_fault(block: Block) -> None:
+    assert read_config(block.text.encode(), file=block.page.name) is not None
+
+
+def test_configurations_and_commands_were_found() -> None:
+    """Else the other tests of this file would be true of nothing."""
+    assert {block.page.name for block in CONFIGURATIONS} >= {"README.md", "operations.md"}
+    assert {line.split()[0] for _, line in COMMAND_LINES} >= COMMANDS.keys() - {"demo"}
+
+
+def test_the_configuration_beside_the_units_has_no_fault() -> None:
+    folder = REPOSITORY / "deploy" / "systemd"
+    config = read_config((folder / "config.yaml").read_bytes(), file="config.yaml")
+    name = re.search(r"^FileDescriptorName=(\S+)$", (folder / "mtls-sidecar.socket").read_text(), re.MULTILINE)
+    assert name is not None
+    assert str(config.inbound[0].listen) == f"systemd:{name.group(1)}"
+
+
+def test_the_pod_runs_the_configuration_of_its_config_map() -> None:
+    config_map, deployment, service = yaml.safe_load_all(MANIFEST.read_text())
+    config = read_config(config_map["data"]["config.yaml"].encode(), file="config.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    sidecar = pod["initContainers"][0]
+    ports = {port["name"]: port["containerPort"] for port in sidecar["ports"]}
+    assert config.health is not None
+    assert [str(config.inbound[0].listen), str(config.health.listen)] == [
+        f"0.0.0.0:{ports['mtls']}",
+        f"0.0.0.0:{ports['health']}",
+    ]
+    assert service["spec"]["ports"][0]["targetPort"] in ports
+    assert {mount["name"] for mount in sidecar["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert pod["terminationGracePeriodSeconds"] > config.timeouts.drain_delay_s + config.timeouts.drain_s
+    assert sidecar["startupProbe"]["failureThreshold"] > config.identity.wait_s
+
+
+@pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=str)
+def test_a_command_in_a_page_exists_with_its_options(page: Path, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    command = words[0].strip(":,.")
+    if command.isupper() or command.startswith("-"):  # COMMAND, --version
+        return
+    assert command in COMMANDS, f"{page.name}: mtls-sidecar {line}"
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    subcommand = words[1:2] if command == "certs" else []
+    assert options - options_of(command, *subcommand) == set(), f"{page.name}: mtls-sidecar {line}"
+
+
+def options_of(*command: str) -> set[str]:
+    shown = subprocess.run(
+        [sys.executable, "-m", "proxy", *command, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(re.findall(r"--[a-z][a-z-]*", shown.stdout))
+
+
+def test_what_the_readme_calls_not_there_yet_is_not_there() -> None:
+    assert available_commands().keys() & NO_COMMANDS_YET == set()
+
+
+def test_every_command_is_in_the_readme_or_the_changelog() -> None:
+    text = (REPOSITORY / "README.md").read_text() + (REPOSITORY / "CHANGELOG.md").read_text()
+    assert {name for name in COMMANDS if f"`{name}`" not in text} == set()
+
+
+def test_the_words_of_the_table_of_modes_are_reasons_or_relays() -> None:
+    rows = [line for line in (REPOSITORY / "docs" / "modes.md").read_text().splitlines() if line.startswith("|")]
+    cells = {cell.strip() for row in rows[2:] for cell in row.strip("|").split("|")[1:]}
+    relays = {"relayed plaintext", "relayed mutual_tls", "relayed app_tls"}
+    assert cells - relays - set(Reason) == set()
+    assert cells >= relays
+
+
+def test_the_troubleshooting_table_names_reasons_alone() -> None:
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    words = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", page))
+    assert words - set(Reason) == set()
+
+
+def test_the_image_is_of_this_version() -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert f'image.version="{version}"' in (REPOSITORY / "Dockerfile").read_text()
+    assert f"image: mtls-sidecar:{version}" in MANIFEST.read_text()
+
+
+def test_every_dependency_has_its_line() -> None:
+    page = (REPOSITORY / "docs" / "dependencies.md").read_text()
+    lists = [(REPOSITORY / "requirements" / name).read_text() for name in ("run.in", "dev.in", "interop.in")]
+    names = set(re.findall(r"^([a-z][a-z0-9-]*)", "\n".join(lists), re.MULTILINE))
+    assert {name for name in names if not re.search(rf"^\| (?:[\w, -]+, )?{name}\b", page, re.MULTILINE)} == set()

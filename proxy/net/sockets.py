@@ -9,9 +9,10 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from proxy.core.addresses import want_same_socket
 from proxy.core.config import ListenAddress, SystemdAddress, TcpAddress, UnixAddress
 from proxy.net import unixsocket
 from proxy.net.dialer import format_address
@@ -73,6 +74,27 @@ def open_socket(
                 return ListeningSocket(address, _bind_tcp(address, backlog))
     except OSError as error:
         raise ListenFault(_explain(address, error)) from None
+
+
+def open_beside(
+    address: ListenAddress, ours: Iterable[ListenAddress], open_one: Callable[[ListenAddress], ListeningSocket]
+) -> ListeningSocket:
+    """
+    Listen on a further address.
+
+    ours:   what this process listens on already, which may be what is in the way: 0.0.0.0:PORT beside 127.0.0.1:PORT
+    Raises: ListenFault
+    """
+    try:
+        return open_one(address)
+    except ListenFault:
+        own = next((one for one in ours if want_same_socket(one, address)), None)
+        if own is None:
+            raise
+        raise ListenFault(
+            f"cannot listen on {address} while this sidecar itself listens on {own}, which has the same port: "
+            f"restart it, or move the listener to another port and then back"
+        ) from None
 
 
 def _bind_tcp(address: TcpAddress, backlog: int | None) -> socket.socket:

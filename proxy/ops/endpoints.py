@@ -2,7 +2,7 @@
 The admin and health endpoints as a pair that a new configuration can open, move and close while the proxy runs.
 """
 
-from proxy.core.config import AdminConfig, Config, HealthConfig
+from proxy.core.config import AdminConfig, Config, HealthConfig, TcpAddress, UnixAddress
 from proxy.net.sockets import ListenFault
 from proxy.ops.admin import Operated, open_admin, open_health
 from proxy.ops.http import HttpServer
@@ -15,18 +15,18 @@ class Endpoints:
     def __init__(self, operated: Operated, log: Log) -> None:
         self._operated = operated
         self._log = log
-        self._open: dict[str, tuple[AdminConfig | HealthConfig, HttpServer]] = {}
+        self._open: dict[str, tuple[TcpAddress | UnixAddress, HttpServer]] = {}
 
     async def apply(self, config: Config) -> None:
         """Have open exactly what the configuration asks for. Raises: ListenFault, and changed nothing."""
         wanted = {"admin": config.admin, "health": config.health}
-        opened: dict[str, tuple[AdminConfig | HealthConfig, HttpServer]] = {}
+        opened: dict[str, tuple[TcpAddress | UnixAddress, HttpServer]] = {}
         for name, section in wanted.items():
             known = self._open.get(name)
-            if section is None or (known is not None and known[0] == section):
+            if section is None or (known is not None and known[0] == section.listen):
                 continue
             try:
-                opened[name] = section, await self._start(section)
+                opened[name] = section.listen, await self._start(section)
             except OSError as error:
                 for _, server in opened.values():
                     await server.close()
@@ -36,7 +36,7 @@ class Endpoints:
                 ) from None
         for name, section in wanted.items():
             known = self._open.get(name)
-            if known is not None and known[0] != section:
+            if known is not None and (section is None or known[0] != section.listen):
                 del self._open[name]
                 await known[1].close()
         self._open |= opened

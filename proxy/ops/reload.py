@@ -102,6 +102,7 @@ class Reloader:
             rejected = error if isinstance(error, Rejected) else Rejected(Reason.CONFIG_FAULT, str(error))
             self._fail(CONFIGURATION, rejected, quiet)
             return False
+        self.failures.forget(CONFIGURATION)
         return True
 
     async def _reload_identity(self, quiet: bool) -> bool:
@@ -126,7 +127,7 @@ class Reloader:
         generation = build_generation(self._number + 1, config, material, self._clock)
         await self._apply(generation)
         self.generation, self.config, self.published_at = generation, config, now
-        self.failures.clear()
+        self.failures.forget(IDENTITY)  # a broken configuration stays broken when a certificate rotates
         if not same_identity:
             self._emit(IDENTITY, ReloadResult.PUBLISHED, Reason.RELOADED, _describe(generation))
             for warning in material.warnings:

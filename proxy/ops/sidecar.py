@@ -18,10 +18,10 @@ from typing import Any, Protocol
 from proxy import __version__
 from proxy.core.clockwords import rfc3339, span
 from proxy.core.config import Config, ListenAddress, LogLevel
-from proxy.core.events import Direction, Event, Listener
+from proxy.core.events import Direction, Event, Listener, ReloadResult
 from proxy.core.reasons import Rejected
 from proxy.net.server import Worker
-from proxy.net.sockets import ListenFault, ListeningSocket
+from proxy.net.sockets import ListenFault, ListeningSocket, open_beside
 from proxy.ops.endpoints import Endpoints
 from proxy.ops.failures import IDENTITY
 from proxy.ops.log import Log, LogRenderer
@@ -183,6 +183,8 @@ class Sidecar:
 
     async def reload(self) -> Mapping[str, object]:
         """Reload identity and configuration."""
+        if self._state is State.DRAINING:
+            return {"result": ReloadResult.FAILED, "detail": "draining: nothing is reloaded any more"}
         return await self._reloader.reload()
 
     def quit(self) -> None:
@@ -293,7 +295,7 @@ class Sidecar:
         opened: dict[ListenAddress, ListeningSocket] = {}
         try:
             for address in wanted - self._sockets.keys():
-                opened[address] = self._open_socket(address)
+                opened[address] = open_beside(address, self._sockets, self._open_socket)
             if self._worker is not None:
                 await self._endpoints.apply(config)
         except ListenFault:
@@ -338,9 +340,11 @@ class Sidecar:
             )
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(watch.run())
+                await asyncio.sleep(0)  # from here on changes are seen; those since the last reading are looked for
+                self._files_changed.set()
+                quiet = True
                 while self._reloader.config.identity == config.identity:
                     retry_s = (config.identity.refresh_s or HOUSEKEEPING_S) if self._reloader.failures else None
-                    quiet = False
                     try:
                         async with asyncio.timeout(retry_s):
                             await self._files_changed.wait()
@@ -349,6 +353,7 @@ class Sidecar:
                     self._files_changed.clear()
                     if self._state is State.SERVING:
                         await self._reloader.reload(quiet=quiet)
+                    quiet = False
                 watching.cancel()
 
     def _poll_only(self, why: str) -> None:

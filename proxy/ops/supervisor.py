@@ -27,7 +27,7 @@ from proxy.core.configchange import keep_fixed
 from proxy.core.configfile import ConfigFaults
 from proxy.core.events import Direction, Reloaded, ReloadResult
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.sockets import ListenFault, ListeningSocket
+from proxy.net.sockets import ListenFault, ListeningSocket, open_beside
 from proxy.ops.configsource import Source
 from proxy.ops.endpoints import Endpoints
 from proxy.ops.failures import CONFIGURATION, Failures
@@ -315,7 +315,7 @@ class Supervisor:
         opened: dict[ListenAddress, ListeningSocket] = {}
         try:
             for address in _addresses(config) - self._sockets.keys():
-                opened[address] = self._open_socket(address)
+                opened[address] = open_beside(address, self._sockets, self._open_socket)
         except ListenFault:
             for listening in opened.values():
                 listening.close()

@@ -144,9 +144,8 @@ def test_an_idle_sidecar_that_is_told_to_go_goes(start_sidecar: Start, web: Iden
 def test_a_sidecar_without_an_identity_is_live_and_serves_when_it_comes(
     start_sidecar: Start, web: Identity, app: App, pki: Pki
 ) -> None:
-    waiting = {name: Path(path).with_suffix(".later") for name, path in (("cert", web.cert), ("key", web.key))}
-    web.cert.rename(waiting["cert"])
-    web.key.rename(waiting["key"])
+    for path in (web.cert, web.key):
+        path.rename(path.with_name(f"{path.name}.later"))
     sidecar = start_sidecar(web, ready=False, inbound=[inbound("in", app.address)])
     until(lambda: is_listening(sidecar.admin), "the admin endpoint is up")
     until(lambda: "FILE_MISSING" in sidecar.ask("GET", "/ready")[1], "it says what is missing")
@@ -155,8 +154,8 @@ def test_a_sidecar_without_an_identity_is_live_and_serves_when_it_comes(
     assert sidecar.ask("GET", "/live")[0] == 200
     assert "FILE_MISSING" in sidecar.ask("GET", "/certs")[1]
     assert not is_listening(sidecar.at("in"))
-    waiting["key"].rename(web.key)
-    waiting["cert"].rename(web.cert)
+    for path in (web.key, web.cert):
+        path.with_name(f"{path.name}.later").rename(path)
     sidecar.wait_ready()
     client = client_context(pki.identity("cart"), trust=web.bundle)
     assert what_is_seen(sidecar.at("in"), client) == "served"

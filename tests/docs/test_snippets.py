@@ -1,5 +1,6 @@
 """What the pages tell a reader to write or to type works: configurations parse, commands and their options exist."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from proxy.cli.main import COMMANDS, available_commands
+from proxy.core.config import AdminConfig, TcpAddress
 from proxy.core.configfile import read_config
 from proxy.core.reasons import Reason
 from tests.docs.reading import PAGES, REPOSITORY, Block, blocks_of, commands_of
@@ -105,6 +107,16 @@ def test_the_image_is_of_this_version() -> None:
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     assert f'image.version="{version}"' in (REPOSITORY / "Dockerfile").read_text()
     assert f"image: mtls-sidecar:{version}" in MANIFEST.read_text()
+
+
+def test_the_image_asks_the_admin_listener_at_its_default_address_for_its_health() -> None:
+    found = re.search(r"^ +CMD (\[.*\])$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    assert found is not None
+    program = json.loads(found.group(1))[-1]
+    default = AdminConfig().listen
+    assert isinstance(default, TcpAddress)
+    assert f"('{default.host}', {default.port}, timeout=2)" in program
+    compile(program, "HEALTHCHECK", "exec")
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """HOST:PORT. host: a name or an IP literal without brackets; port: 0 to 65535 (0: the kernel chooses)."""
+    """
+    HOST:PORT. host: a name or an IP literal without brackets; port: 0 to 65535 (0: the kernel chooses).
+
+    nth: tells apart the listeners whose ports the kernel chooses on one host; always 0 for any other port
+    """
 
     host: str
     port: int
+    nth: int = 0
 
     @property
     def is_literal(self) -> bool:
@@ -63,6 +68,13 @@ class SystemdAddress:
 
 
 ListenAddress = TcpAddress | UnixAddress | SystemdAddress
+
+
+def socket_key(address: ListenAddress) -> str:
+    """A text that no two listeners of one configuration share, also where both leave the port to the kernel."""
+    return f"{address} {address.nth}" if isinstance(address, TcpAddress) and address.nth else str(address)
+
+
 UpstreamAddress = TcpAddress | UnixAddress
 
 

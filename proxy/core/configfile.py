@@ -8,8 +8,9 @@ and good is for tls/material.py.
 """
 
 import dataclasses
+from collections import Counter
 
-from proxy.core.config import Config, ConfigFault
+from proxy.core.config import Config, ConfigFault, ListenAddress, TcpAddress
 from proxy.core.configfields import ROOT
 from proxy.core.configrules import check_rules
 from proxy.core.configsections import read_section
@@ -53,7 +54,22 @@ def read_config(text: bytes, *, file: str, base: str = "") -> Config:
         raise ConfigFaults(file, tuple(sorted(once, key=lambda fault: fault.line or 0)))
     config = root.build()
     assert isinstance(config, Config), "the root table is Config's"
-    return _rebase(config, base)
+    return _rebase(_tell_apart(config), base)
+
+
+def _tell_apart(config: Config) -> Config:
+    """Number the listeners that leave their port to the kernel: each is to get a socket of its own."""
+    seen: Counter[str] = Counter()
+
+    def number(address: ListenAddress) -> ListenAddress:
+        if not isinstance(address, TcpAddress) or address.port:
+            return address
+        seen[address.host] += 1
+        return dataclasses.replace(address, nth=seen[address.host] - 1)
+
+    inbound = tuple(dataclasses.replace(one, listen=number(one.listen)) for one in config.inbound)
+    outbound = tuple(dataclasses.replace(one, listen=number(one.listen)) for one in config.outbound)
+    return dataclasses.replace(config, inbound=inbound, outbound=outbound)
 
 
 def _rebase(config: Config, base: str) -> Config:

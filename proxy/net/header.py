@@ -14,7 +14,7 @@ from proxy.core.reasons import Reason, Rejected
 from proxy.core.svid import load_certificate
 
 if TYPE_CHECKING:
-    from proxy.net.connection import Connection
+    from proxy.net.state import Connection
     from proxy.tls.keys import PrivateKey
     from proxy.tls.store import InboundService
 

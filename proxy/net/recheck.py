@@ -11,7 +11,7 @@ from proxy.core.config import AppTls, Mode
 from proxy.core.events import Security
 from proxy.core.policy import permit_app_tls, permit_plaintext
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.connection import Connection
+from proxy.net.state import Connection
 from proxy.tls.store import Generation, InboundService, OutboundService
 from proxy.tls.verify import PeerIdentity, Purpose
 

@@ -1,6 +1,5 @@
 """
-Bytes from one channel to the other, both ways, until both have ended: the hardest room, and the one where the time
-goes.
+Bytes from one channel to the other, both ways, until both have ended: the hardest room, where the time goes.
 
 Theory of operation. A Relay owns two pumps. A pump reads its source when the loop says so, into the worker's one
 scratch buffer, and offers the bytes to its sink at once. In the ordinary case that is all: two calls into Python per
@@ -8,23 +7,11 @@ message, no copy kept, no task switched. What the sink did not take is copied in
 then on the pump waits for its sink to become writable and does not read: that is the whole of backpressure, and bounds
 what a connection can hold to one scratch per direction.
 
-A pump's life is one state, and what the loop watches follows from it, so that nothing else has to remember that:
-
-    FLOWING     the source is read (reader)                 -> STALLED, FINISHING, FINISHED, ABANDONED
-    STALLED     `_pending` waits for the sink (writer)      -> FLOWING, FINISHING, FINISHED, ABANDONED
-    FINISHING   the source has ended, the sink is not told yet (writer) -> FINISHED, ABANDONED
-    FINISHED    every byte and the end itself were handed on
-    ABANDONED   this direction was cut
-
 How a stream ended is passed on as it was (RFC 8446 6.1). CLEAN becomes a half-close of the other side, and the other
 direction goes on for as long as bytes flow. Anything else becomes a reset of the other side, because a FIN would say
 "this was all there is". A reset makes our kernel forget what it has not sent yet, so after TRUNCATED, where every byte
 that came is to arrive, the other kernel's acknowledgement is waited for first (`_settle`); so it is where a reply was
 complete but its reader is still sending, since closing a socket with unread bytes resets it too.
-
-When a *write* fails, the peer may have said why just before (a TLS alert, the rest of an answer), and that still lies
-in the receive buffer. So a broken sink ends only its own direction: the opposite pump reads on to the end that is
-there. An error behind bytes is announced once at most (tls/channel.py), so whoever sees one looks again by itself.
 
 Time is looked at when the next deadline is due (`on_due`), which is computed from the last activity, so that a byte
 costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
@@ -40,14 +27,13 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import NamedTuple
 
 from proxy.core.clockwords import rfc3339
 from proxy.core.config import Timeouts
 from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
-from proxy.net.readiness import watch_readable, watch_writable
+from proxy.net.pump import Pump, State
 from proxy.tls.channel import Channel, End, Scratch
 from proxy.tls.verify import PeerIdentity
 
@@ -63,148 +49,6 @@ class Outcome(NamedTuple):
 
     reason: Reason
     detail: str
-
-
-class State(Enum):
-    """Where a pump is in its life (table above)."""
-
-    FLOWING = auto()
-    STALLED = auto()
-    FINISHING = auto()
-    FINISHED = auto()
-    ABANDONED = auto()
-
-
-_OVER = (State.FINISHED, State.ABANDONED)
-
-
-class Pump:
-    """One direction. sender: who feeds it, for details; count: bytes taken from the source so far."""
-
-    __slots__ = ("_loop", "_pending", "_relay", "count", "sender", "sink", "source", "state")
-
-    def __init__(self, relay: "Relay", sender: str, source: Channel, sink: Channel, pending: bytes) -> None:
-        self._relay = relay
-        self._loop = relay.loop
-        self._pending = pending
-        self.sender = sender
-        self.source = source
-        self.sink = sink
-        self.count = 0
-        self.state = State.FLOWING
-
-    def start(self) -> None:
-        """Begin, with the pending bytes first."""
-        if self._pending:
-            self._loop.remove_reader(self.source.fd)  # that of the handshake
-            self._stall(self._pending)
-        elif self is self._relay.down and self._relay.answered is not None:
-            watch_readable(self._loop, self.source.fd, self.on_first_readable)
-        else:
-            watch_readable(self._loop, self.source.fd, self.on_readable)
-
-    def on_readable(self) -> None:
-        """Move what is there. The hot path: every line here is paid for with every message."""
-        relay, source = self._relay, self.source
-        scratch = relay.scratch
-        n = source.receive(scratch)
-        if n:
-            self.count += n
-            relay.active_at = relay.time()
-            taken = self.sink.send(scratch, n)
-            if taken != n:
-                self._loop.remove_reader(source.fd)
-                if taken < 0:
-                    self._sink_broke()
-                    return
-                self._stall(bytes(scratch.view[taken:n]))
-        if source.ending and self.state is State.FLOWING:
-            if source.end is not None:
-                self._loop.remove_reader(source.fd)
-                self._source_ended()
-            else:
-                self.read_on()
-
-    def read_on(self) -> None:
-        """Look again without being told to: the source has failed behind what was read, and that is told only once."""
-        self._loop.call_soon(self._look_again)
-
-    def _look_again(self) -> None:
-        if self.state is State.FLOWING and self.source.fd >= 0:
-            self.on_readable()
-
-    def on_first_readable(self) -> None:
-        """As on_readable, until `answered` has heard enough of the upstream: then the hot path takes over."""
-        self.on_readable()
-        answered = self._relay.answered
-        if (answered is None or answered(self.count)) and self.state is State.FLOWING and self.source.end is None:
-            watch_readable(self._loop, self.source.fd, self.on_readable)
-
-    def on_writable(self) -> None:
-        """Offer the pending bytes again, and then the end of the stream if it has been reached."""
-        if self._pending:
-            taken = self.sink.send_bytes(self._pending)
-            if taken < 0:
-                self._loop.remove_writer(self.sink.fd)
-                self._sink_broke()
-                return
-            if taken:
-                self._relay.active_at = self._relay.time()
-                self._pending = self._pending[taken:]
-            if self._pending:
-                return
-        self._loop.remove_writer(self.sink.fd)
-        if self.source.end is not None:
-            self._source_ended()
-        else:
-            self.state = State.FLOWING
-            watch_readable(self._loop, self.source.fd, self.on_readable)
-            if self.source.failed:
-                self.read_on()
-
-    def _stall(self, pending: bytes) -> None:
-        self.state = State.STALLED
-        self._pending = pending
-        watch_writable(self._loop, self.sink.fd, self.on_writable)
-
-    def _source_ended(self) -> None:
-        if self.source.end is not End.CLEAN:
-            self.state = State.ABANDONED
-            self._relay.broke(self.source, self.sender)
-        elif self.sink.finish():
-            self.state = State.FINISHED
-            self._relay.pump_ended()
-        else:
-            self.state = State.FINISHING
-            watch_writable(self._loop, self.sink.fd, self.on_writable)
-
-    def rest(self) -> None:
-        """Watch nothing any more."""
-        if self.state is State.FLOWING:
-            self._loop.remove_reader(self.source.fd)
-        elif self.state not in _OVER:
-            self._loop.remove_writer(self.sink.fd)
-        else:
-            return
-        self.state = State.ABANDONED
-
-    def close(self, in_order: bool) -> None:
-        """Close the sink, and let go of the relay: the two would else wait for the garbage collector."""
-        if in_order or self.state is State.FINISHED:
-            self.sink.close()
-        else:
-            self.sink.reset()
-        del self._relay
-
-    def _sink_broke(self) -> None:
-        self.state = State.ABANDONED
-        self._pending = b""
-        opposite = self._relay.opposite(self)
-        if opposite.state in _OVER:
-            self.sink.give_up()
-            self._relay.broke(self.sink, opposite.sender)
-        else:
-            opposite.read_on()
 
 
 class Relay:

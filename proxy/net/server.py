@@ -14,12 +14,13 @@ from proxy.core.config import ListenAddress
 from proxy.core.events import Accepted, Closed, Direction, Listener, Observer
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.admission import Admission
-from proxy.net.connection import Connection, Deps
+from proxy.net.connection import live
 from proxy.net.deadlines import Deadlines
 from proxy.net.dialer import format_address
 from proxy.net.listener import Acceptor
 from proxy.net.recheck import Verdicts, recheck
 from proxy.net.sockets import ListeningSocket
+from proxy.net.state import Connection, Deps
 from proxy.tls.channel import PlainChannel, Scratch
 from proxy.tls.store import Generation, Store
 from proxy.tls.verify import PeerIdentity
@@ -95,7 +96,7 @@ class Worker:
 
     async def _own(self, connection: Connection) -> None:
         try:
-            await connection.live()
+            await live(connection)
         finally:
             self._forget(connection)
 

@@ -13,7 +13,7 @@ from proxy.core.spiffe import IdPattern
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from proxy.net.connection import Connection
+    from proxy.net.state import Connection
     from proxy.ops.reload import Reloader
     from proxy.tls.verify import PeerIdentity
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 import proxy
-from proxy.core.config import ListenAddress
+from proxy.core.config import ListenAddress, socket_key
 from proxy.net.sockets import ListeningSocket
 from proxy.ops.configsource import Source
 from proxy.ops.workerlink import (
@@ -129,7 +129,7 @@ class WorkerHandle:
         entries = list(sockets.items())
         for at in range(0, len(entries), MAX_DESCRIPTORS):
             batch = entries[at : at + MAX_DESCRIPTORS]
-            order = Sockets([str(address) for address, _ in batch])
+            order = Sockets([socket_key(address) for address, _ in batch])
             self._link.send(encode(Ordered(0, order)), [listening.sock.fileno() for _, listening in batch])
 
     async def ask(self, order: Order, within_s: float | None) -> bytes:

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Coroutine
 
-from proxy.core.config import ListenAddress
+from proxy.core.config import ListenAddress, socket_key
 from proxy.core.configchange import keep_fixed, share_of
 from proxy.net.sockets import ListenFault, ListeningSocket
 from proxy.ops import log as logs
@@ -171,7 +171,7 @@ class WorkerProcess:
         return outcome
 
     def _take_socket(self, address: ListenAddress) -> ListeningSocket:
-        sock = self._handed.pop(str(address), None)
+        sock = self._handed.pop(socket_key(address), None)
         if sock is None:
             raise ListenFault(f"cannot listen on {address}: the supervisor handed over no socket for it")
         listening = ListeningSocket(address, sock)

@@ -112,8 +112,8 @@ class PlainChannel:
         if n == 0:
             # The error was taken by whoever asked before; what is left of a reset then looks like a FIN.
             self._end(End.RESET if self._was_cut else End.CLEAN, self._write_failure if self._was_cut else "")
-        elif error := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._fail(error)
+        elif code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._fail(code)
         return n
 
     def _fail(self, error: int) -> None:

@@ -1,0 +1,205 @@
+"""
+One accepted connection: what is known of it so far, and how it is ended. Its life is net/connection.py's.
+
+What a failed connection looks like to the downstream. A client that is refused before or inside its handshake gets the
+alert, then a FIN, and a moment to read it. When the upstream is what failed, the downstream gets a reset: a FIN would
+look like an answer that happens to be empty.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.core.config import Timeouts
+from proxy.core.events import Closed, Observer, Security, TlsFacts
+from proxy.core.reasons import Reason
+from proxy.net.deadlines import Deadlines
+from proxy.net.readiness import forget, readable
+from proxy.net.relay import Outcome, Relay
+from proxy.tls.channel import PlainChannel, Scratch
+from proxy.tls.handshake import Handshake
+from proxy.tls.store import Generation, InboundService, Service
+from proxy.tls.verify import PeerIdentity
+
+LINGER_S = 1.0  # how long a refused client may take to read its alert
+LINGER_LOOKS = 8  # how many times what it still sends is thrown away, one scratch at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """
+    What all connections of a worker share.
+
+    clock:      epoch seconds
+    report_bug: is told of an exception of ours
+    recheck:    judges a connection again if a generation was published since it was accepted; raises Rejected
+    """
+
+    loop: asyncio.AbstractEventLoop
+    scratch: Scratch
+    deadlines: Deadlines
+    observer: Observer
+    clock: Callable[[], float]
+    report_bug: Callable[[BaseException], None]
+    recheck: "Callable[[Connection], PeerIdentity | None]"
+
+
+class Phase(StrEnum):
+    """Where in its life a connection is. Inbound goes from top to bottom; outbound dials before it shakes hands."""
+
+    DETECTING = "detecting"
+    HANDSHAKING = "handshaking"
+    DIALING = "dialing"
+    RELAYING = "relaying"
+
+
+class Connection:
+    """One accepted connection and what is known of it so far."""
+
+    __slots__ = (
+        "_release",
+        "cut",
+        "deps",
+        "generation",
+        "handshake",
+        "is_closed",
+        "local",
+        "phase",
+        "relay",
+        "remote",
+        "security",
+        "server_name",
+        "service",
+        "sock",
+        "start_time",
+        "started_at",
+        "task",
+        "timeouts",
+        "tls",
+        "upstream_address",
+        "upstream_sock",
+    )
+
+    def __init__(
+        self,
+        deps: Deps,
+        generation: Generation,
+        service: Service,
+        sock: socket.socket,
+        addresses: tuple[str, str],
+        release: Callable[[], None],
+    ) -> None:
+        self.deps = deps
+        self.generation = generation
+        self.service = service
+        self.timeouts: Timeouts = generation.config.timeouts
+        self.sock = sock
+        self.remote, self.local = addresses
+        self.start_time = deps.clock()
+        self.started_at = deps.loop.time()
+        self.phase = Phase.DETECTING if isinstance(service, InboundService) else Phase.DIALING
+        self.upstream_address: str | None = None
+        self.upstream_sock: socket.socket | None = None
+        self.security: Security | None = None
+        self.server_name: str | None = None  # from the ClientHello, before anything is proven
+        self.handshake: Handshake | None = None
+        self.tls: TlsFacts | None = None
+        self.relay: Relay | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.is_closed = False  # Closed was emitted, and with it the last byte was counted
+        self.cut: Outcome | None = None  # why it is ended from outside, before its relay could be told
+        self._release: Callable[[], None] | None = release
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """Who is at the other end of the TLS connection, once it is proven."""
+        return self.handshake.peer if self.handshake is not None else None
+
+    def end(self, reason: Reason, detail: str) -> None:
+        """End this connection from outside, for this reason, wherever in its life it is."""
+        if self.relay is not None:
+            self.relay.stop(reason, detail)
+        elif self.task is not None and self.cut is None:
+            self.cut = Outcome(reason, detail)
+            # Not at once: a task that is cancelled before its first step never comes to `live`, nor to Closed.
+            self.deps.loop.call_soon(self.task.cancel)
+
+    def move_to(self, generation: Generation, peer: PeerIdentity | None) -> None:
+        """Belong to a new generation, which has judged this connection well: its deadlines hold from now on."""
+        self.generation, self.timeouts = generation, generation.config.timeouts
+        if self.relay is not None:
+            self.relay.retime(self.timeouts, peer)
+
+    def handshake_is_over(self) -> None:
+        """Give back the place among `limits.handshakes`; at most once."""
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()
+
+    async def refuse(self) -> None:
+        """
+        Let a refused client read its alert, then close.
+
+        A socket that is closed with unread bytes in it sends a reset, and a reset overtakes the alert.
+        """
+        self.handshake_is_over()
+        if self.phase is Phase.DIALING or not isinstance(self.service, InboundService):
+            return
+        if self.handshake is not None:
+            self.handshake.channel.release()
+        loop, scratch = self.deps.loop, self.deps.scratch
+        deadline = loop.time() + LINGER_S
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            for _ in range(LINGER_LOOKS):
+                await readable(loop, self.sock.fileno(), deadline)
+                if not self.sock.recv_into(scratch.view):
+                    break
+        except (OSError, TimeoutError):
+            pass
+        forget(loop, self.sock.fileno())
+        self.sock.close()
+
+    def abort(self) -> None:
+        """Reset whatever is still open: the relay, once there is one, has closed both sockets itself."""
+        if self.relay is not None:
+            return
+        open_socks = [sock for sock in (self.sock, self.upstream_sock) if sock is not None and sock.fileno() >= 0]
+        for sock in open_socks:
+            forget(self.deps.loop, sock.fileno())
+        if self.handshake is not None:
+            self.handshake.channel.reset()
+        for sock in open_socks:
+            if sock.fileno() >= 0:
+                PlainChannel(sock).reset()
+
+    def emit_closed(self, outcome: Outcome) -> None:
+        self.is_closed = True
+        self.deps.observer.emit(
+            Closed(
+                listener=self.service.listener,
+                start_time=self.start_time,
+                duration_s=self.deps.loop.time() - self.started_at,
+                downstream_remote_address=self.remote,
+                downstream_local_address=self.local,
+                upstream_address=self.upstream_address,
+                bytes_received=self.bytes_received,
+                bytes_sent=self.bytes_sent,
+                security=self.security,
+                tls=self.tls,
+                reason=outcome.reason,
+                detail=outcome.detail,
+            )
+        )
+
+    @property
+    def bytes_received(self) -> int:
+        """Plaintext bytes from the downstream so far."""
+        return self.relay.up.count if self.relay is not None else 0
+
+    @property
+    def bytes_sent(self) -> int:
+        """Plaintext bytes from the upstream, handed on to the downstream, so far."""
+        return self.relay.down.count if self.relay is not None else 0

@@ -89,7 +89,7 @@ def a_connection_is_as_old_as_it_may_get(stage: Stage) -> Shown:
 @shows(Reason.CERTIFICATE_LAPSED)
 def a_clients_certificate_ends_before_its_connection(stage: Stage) -> Shown:
     sidecar = stage.inbound()
-    cart = stage.pki.write(minting.svid(stage.pki.authority, lifetime_s=2))
+    cart = stage.pki.write(minting.svid(stage.pki.authority, lifetime_s=3))
     with connect(sidecar.at("in"), stage.client(cart)) as sock:
         ask(sock)
         return Shown(sidecar, end_of(sock), "reset", cart.spiffe_id, BOTH_CLOCKS)

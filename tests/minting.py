@@ -33,6 +33,11 @@ def clock() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def now_s() -> float:
+    """The real time in epoch seconds. Ask when judging: a time kept at import is older than what a test mints later."""
+    return clock().timestamp()
+
+
 def authority(
     trust_domain: str = DOMAIN, *, key_type: str = "ecdsa-p256", now: datetime | None = None, lifetime_s: float = DAY_S
 ) -> Authority:

@@ -17,8 +17,6 @@ from proxy.tls.profiles import ca_extensions
 from proxy.tls.verify import PeerIdentity, Purpose, Verifier
 from tests import minting
 
-NOW = minting.clock().timestamp()
-
 
 def der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
@@ -87,11 +85,13 @@ def trusting(*anchors: x509.Certificate) -> Verifier:
     return Verifier({parse_trust_domain(minting.DOMAIN): anchors})
 
 
-def judge(verifier: Verifier, *chain: x509.Certificate, purpose=Purpose.CLIENT, now: float = NOW) -> PeerIdentity:
-    return verifier.verify_der(ders(chain), purpose, now)
+def judge(
+    verifier: Verifier, *chain: x509.Certificate, purpose=Purpose.CLIENT, now: float | None = None
+) -> PeerIdentity:
+    return verifier.verify_der(ders(chain), purpose, minting.now_s() if now is None else now)
 
 
-def refusal(verifier: Verifier, *chain: x509.Certificate, now: float = NOW) -> Rejected:
+def refusal(verifier: Verifier, *chain: x509.Certificate, now: float | None = None) -> Rejected:
     """Why both directions, which are judged alike, refuse this chain."""
     refused = []
     for purpose in Purpose:

@@ -19,7 +19,6 @@ from proxy.tls.material import check_identity
 from tests import minting
 from tests.minting import DOMAIN
 
-NOW = minting.clock().timestamp()
 ROOT = minting.authority()
 OLD, NEW = minting.svid(ROOT), minting.svid(ROOT)
 BUNDLES = {BUNDLE_FILE: ROOT.bundle_pem}
@@ -141,7 +140,7 @@ async def test_a_writer_that_rests_half_way_is_caught_by_the_check(tmp_path: Pat
         step()
     files = await read_identity(config, sleep=Pauses())
     with pytest.raises(Rejected) as caught:
-        check_identity(files, NOW)
+        check_identity(files, minting.now_s())
     assert caught.value.reason is (Reason.KEY_MISMATCH if steps == 3 else Reason.PEM_MALFORMED)
 
 
@@ -189,7 +188,7 @@ async def test_five_rotations_in_a_row_are_each_read_whole(tmp_path: Path, publi
         )
         files = await read_identity(config, sleep=Pauses(*steps))
         assert of(files) == ("the new", "the old")[turn % 2]
-        assert check_identity(files, NOW).chain == svid.chain
+        assert check_identity(files, minting.now_s()).chain == svid.chain
 
 
 async def test_a_missing_file_is_named_with_who_we_are(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from tests import minting
 from tests.minting import DAY_S, DOMAIN, HOUR_S
 
 START = minting.clock()
-NOW = START.timestamp()
 ROOT = minting.authority(now=START)
 OTHER = minting.authority()  # the same trust domain, another CA
 PARTNER = minting.authority("partner.example")
@@ -46,14 +45,16 @@ def files(
     )
 
 
-def refusal(identity: IdentityFiles, now: float = NOW) -> tuple[Reason, str]:
+def refusal(identity: IdentityFiles, now: float | None = None) -> tuple[Reason, str]:
     with pytest.raises(Rejected) as caught:
-        check_identity(identity, now)
+        check_identity(identity, minting.now_s() if now is None else now)
     return caught.value.reason, caught.value.detail
 
 
 def test_a_good_set_becomes_material() -> None:
-    material = check_identity(files(bundles={DOMAIN: ROOT.bundle_pem, "partner.example": PARTNER.bundle_pem}), NOW)
+    material = check_identity(
+        files(bundles={DOMAIN: ROOT.bundle_pem, "partner.example": PARTNER.bundle_pem}), minting.now_s()
+    )
     assert str(material.identity.spiffe_id) == SVID.spiffe_id
     assert material.chain == SVID.chain
     assert dict(material.bundles) == {OWN: (ROOT.certificate,), TrustDomain("partner.example"): (PARTNER.certificate,)}
@@ -62,31 +63,33 @@ def test_a_good_set_becomes_material() -> None:
 
 @pytest.mark.parametrize("key_type", ["ecdsa-p256", "ecdsa-p384", "ed25519", "rsa-2048"])
 def test_every_kind_of_key_that_can_be_minted_is_taken(key_type: str) -> None:
-    assert check_identity(files(minting.svid(ROOT, key_type=key_type)), NOW).warnings == ()
+    assert check_identity(files(minting.svid(ROOT, key_type=key_type)), minting.now_s()).warnings == ()
 
 
 def test_intermediates_are_sent_and_a_root_is_not() -> None:
     intermediate = ROOT.intermediate(now=START, lifetime_s=HOUR_S)
     svid = minting.svid(intermediate)
-    material = check_identity(files(svid, cert=svid.cert_pem + ROOT.cert_pem + svid.cert_pem), NOW)
+    material = check_identity(files(svid, cert=svid.cert_pem + ROOT.cert_pem + svid.cert_pem), minting.now_s())
     assert material.chain == (svid.leaf, intermediate.certificate)
     assert len(material.identity.path) == 3
 
 
 def test_one_file_may_hold_key_and_chain() -> None:
     for both in (SVID.key_pem + SVID.cert_pem, SVID.cert_pem + SVID.key_pem):
-        material = check_identity(files(cert=both, key=both), NOW)
+        material = check_identity(files(cert=both, key=both), minting.now_s())
         assert (material.chain, material.warnings) == (SVID.chain, ())
 
 
 def test_a_bundle_may_hold_several_roots_each_counted_once() -> None:
-    material = check_identity(files(bundles={DOMAIN: OTHER.bundle_pem + ROOT.bundle_pem + ROOT.bundle_pem}), NOW)
+    material = check_identity(
+        files(bundles={DOMAIN: OTHER.bundle_pem + ROOT.bundle_pem + ROOT.bundle_pem}), minting.now_s()
+    )
     assert sorted(material.bundles[OWN], key=hash) == sorted((OTHER.certificate, ROOT.certificate), key=hash)
 
 
 def test_an_expired_root_is_left_out_with_a_warning() -> None:
     old = minting.authority(now=START - timedelta(days=3))
-    material = check_identity(files(bundles={DOMAIN: old.bundle_pem + ROOT.bundle_pem}), NOW)
+    material = check_identity(files(bundles={DOMAIN: old.bundle_pem + ROOT.bundle_pem}), minting.now_s())
     assert material.bundles == {OWN: (ROOT.certificate,)}
     assert len(material.warnings) == 1
     assert "identity.bundles[example.org] (/svid/ca.crt): left out 1 expired CA" in material.warnings[0]
@@ -98,13 +101,13 @@ def test_the_root_that_was_renewed_with_its_key_is_the_one_that_counts() -> None
     new = Authority.create(DOMAIN, now=START, lifetime_s=DAY_S, key=old.key)
     svid = minting.svid(old, lifetime_s=HOUR_S)
     for pems in (old.bundle_pem + new.bundle_pem, new.bundle_pem + old.bundle_pem):
-        material = check_identity(files(svid, bundles={DOMAIN: pems}), NOW)
+        material = check_identity(files(svid, bundles={DOMAIN: pems}), minting.now_s())
         assert material.identity.path[-1] == new.certificate.public_bytes(Encoding.DER)
 
 
 def test_equal_bytes_have_equal_digests_and_others_do_not() -> None:
     digests = {
-        check_identity(identity, NOW).digest
+        check_identity(identity, minting.now_s()).digest
         for identity in (
             files(),
             files(cert=SVID.cert_pem + b"\n"),
@@ -114,17 +117,19 @@ def test_equal_bytes_have_equal_digests_and_others_do_not() -> None:
         )
     }
     assert len(digests) == 5
-    assert check_identity(files(), NOW).digest == check_identity(files(key_mode=0o640), NOW).digest
+    assert (
+        check_identity(files(), minting.now_s()).digest == check_identity(files(key_mode=0o640), minting.now_s()).digest
+    )
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o400, False), (0o600, False), (0o640, False), (0o644, True)])
 def test_a_key_that_others_can_read_is_a_warning(mode: int, warned: bool) -> None:
-    warnings = check_identity(files(key_mode=mode), NOW).warnings
+    warnings = check_identity(files(key_mode=mode), minting.now_s()).warnings
     assert [f"identity.key (/svid/tls.key) has the mode {mode:04o}" in one for one in warnings] == [True] * warned
 
 
 def test_late_renewal_is_a_warning_with_both_clocks() -> None:
-    warnings = check_identity(files(), NOW + HOUR_S - 300).warnings
+    warnings = check_identity(files(), START.timestamp() + HOUR_S - 300).warnings
     assert len(warnings) == 1
     assert "identity.cert (/svid/tls.crt) should have been renewed by now" in warnings[0]
     assert "expires in 5 min" in warnings[0]
@@ -133,7 +138,7 @@ def test_late_renewal_is_a_warning_with_both_clocks() -> None:
 def test_a_key_or_a_revocation_list_where_none_belongs_is_a_warning() -> None:
     crl = b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
     identity = files(cert=SVID.cert_pem + SVID.key_pem, bundles={DOMAIN: ROOT.bundle_pem + ROOT.key_pem + crl})
-    warnings = check_identity(identity, NOW).warnings
+    warnings = check_identity(identity, minting.now_s()).warnings
     bundle = "identity.bundles[example.org] (/svid/ca.crt)"
     assert warnings == (
         f"{bundle} holds a private key, which a bundle does not need: take it out",
@@ -212,7 +217,7 @@ def test_a_ca_of_another_domain_cannot_vouch_for_ours() -> None:
 
 def test_the_key_is_not_shown_by_repr() -> None:
     identity = files()
-    shown = repr(identity) + repr(check_identity(identity, NOW))
+    shown = repr(identity) + repr(check_identity(identity, minting.now_s()))
     assert "PRIVATE" not in shown
     assert not any(line.decode() in shown for line in SVID.key_pem.splitlines())
 
@@ -239,7 +244,7 @@ def damaged_sets(draw: st.DrawFn) -> IdentityFiles:
 @given(damaged_sets())
 def test_damage_to_any_byte_is_a_refusal_or_harmless(identity: IdentityFiles) -> None:
     with contextlib.suppress(Rejected):
-        assert isinstance(check_identity(identity, NOW), Material)
+        assert isinstance(check_identity(identity, minting.now_s()), Material)
 
 
 @settings(max_examples=200, deadline=None)
@@ -253,4 +258,4 @@ def test_damage_inside_the_der_is_a_refusal_or_harmless(data: st.DataObject) -> 
     pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE-----\n"
     identity = files(cert=pem) if certificate is SVID.leaf else files(bundles={DOMAIN: pem})
     with contextlib.suppress(Rejected):
-        assert isinstance(check_identity(identity, NOW), Material)
+        assert isinstance(check_identity(identity, minting.now_s()), Material)

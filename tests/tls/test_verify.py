@@ -13,17 +13,16 @@ from tests import minting
 from tests.tls.chains import der, ders
 from tests.tls.pairs import verifier_of
 
-NOW = minting.clock().timestamp()
 ROOT = minting.authority()
 GOOD = minting.svid(ROOT)
 ALONE = verifier_of({minting.DOMAIN: ROOT})
 
 
-def judge(verifier: Verifier, svid, purpose: Purpose = Purpose.CLIENT, now: float = NOW) -> PeerIdentity:
-    return verifier.verify_der(ders(svid.chain), purpose, now)
+def judge(verifier: Verifier, svid, purpose: Purpose = Purpose.CLIENT, now: float | None = None) -> PeerIdentity:
+    return verifier.verify_der(ders(svid.chain), purpose, minting.now_s() if now is None else now)
 
 
-def refusal(verifier: Verifier, svid, purpose: Purpose = Purpose.CLIENT, now: float = NOW) -> Rejected:
+def refusal(verifier: Verifier, svid, purpose: Purpose = Purpose.CLIENT, now: float | None = None) -> Rejected:
     with pytest.raises(Rejected) as caught:
         judge(verifier, svid, purpose, now)
     return caught.value
@@ -83,7 +82,7 @@ def test_an_extended_key_usage_is_not_required():
 
 def test_nobody_without_a_certificate_is_let_in():
     with pytest.raises(Rejected) as caught:
-        ALONE.verify([], Purpose.CLIENT, NOW)
+        ALONE.verify([], Purpose.CLIENT, minting.now_s())
     assert caught.value.reason == Reason.NO_CLIENT_CERTIFICATE
 
 
@@ -112,7 +111,9 @@ def test_the_ca_of_another_domain_does_not_help_when_it_is_sent_along():
     spoofed = minting.forge(partner)
 
     with pytest.raises(Rejected) as caught:
-        verifier.verify_der(ders([spoofed.leaf, partner.certificate, ROOT.certificate]), Purpose.CLIENT, NOW)
+        verifier.verify_der(
+            ders([spoofed.leaf, partner.certificate, ROOT.certificate]), Purpose.CLIENT, minting.now_s()
+        )
     assert caught.value.reason == Reason.UNKNOWN_AUTHORITY
 
 
@@ -193,7 +194,7 @@ def test_a_verified_peer_can_be_asked_again_when_the_clock_has_moved():
 @given(data=st.binary(max_size=300))
 def test_bytes_that_are_no_certificate_are_refused(data):
     with pytest.raises(Rejected) as caught:
-        ALONE.verify_der([data], Purpose.CLIENT, NOW)
+        ALONE.verify_der([data], Purpose.CLIENT, minting.now_s())
     assert caught.value.reason == Reason.CERTIFICATE_INVALID
 
 
@@ -204,13 +205,13 @@ def test_no_changed_byte_in_a_leaf_goes_unnoticed(data):
     changed = good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :]
 
     with pytest.raises(Rejected):
-        ALONE.verify_der([changed], Purpose.CLIENT, NOW)
+        ALONE.verify_der([changed], Purpose.CLIENT, minting.now_s())
 
 
 @given(length=st.integers(0, len(der(GOOD.leaf)) - 1))
 def test_a_leaf_that_was_cut_off_is_refused(length):
     with pytest.raises(Rejected):
-        ALONE.verify_der([der(GOOD.leaf)[:length]], Purpose.CLIENT, NOW)
+        ALONE.verify_der([der(GOOD.leaf)[:length]], Purpose.CLIENT, minting.now_s())
 
 
 def test_what_a_leaf_claims_can_be_read_although_nobody_vouches_for_it():

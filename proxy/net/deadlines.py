@@ -9,16 +9,11 @@ price is precision: a deadline is noticed up to GRAIN_S late, never early.
 
 import asyncio
 import heapq
-from typing import Protocol
+from collections.abc import Callable
 
 GRAIN_S = 0.0625  # a power of two, so that bucket times are exact
 
-
-class Due(Protocol):
-    """Something with a deadline; hashable by identity."""
-
-    def on_due(self) -> None:
-        """The deadline has come. It is no longer entered anywhere."""
+Due = Callable[[], None]  # called when the deadline has come, and is then no longer entered; a bound method will do
 
 
 class Deadlines:
@@ -63,7 +58,7 @@ class Deadlines:
         now = int(self._loop.time() / GRAIN_S)
         while self._order and self._order[0] <= now:
             for due in self._buckets.pop(heapq.heappop(self._order)):
-                due.on_due()
+                due()
         # Empty buckets on the way need no visit; the heap forgets them here.
         while self._order and not self._buckets[self._order[0]]:
             del self._buckets[heapq.heappop(self._order)]

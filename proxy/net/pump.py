@@ -70,6 +70,8 @@ class Pump:
         if n:
             self.count += n
             relay.active_at = relay.time()
+            if not relay.looks_for_errors:
+                relay.look_for_errors()
             taken = self.sink.send(scratch, n)
             if taken != n:
                 self._loop.remove_reader(source.fd)

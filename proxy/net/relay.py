@@ -40,6 +40,7 @@ from proxy.tls.verify import PeerIdentity
 SETTLE_POLL_S = 0.005  # how often the kernel is asked whether the peer has acknowledged everything
 SETTLE_S = 5.0  # how long at most: a peer that does not read has had its chance
 _TCP_CLOSE = 7  # tcpi_state of a socket that has no connection (any more), tcp(7)
+LOOK_AGAIN_S = 0.05  # how long an error behind bytes may stay unseen: a call for each message would cost more
 NEVER_S = 1e9  # a deadline that is turned off
 CLOCK_CHECK_S = 60.0  # the wall clock may be set meanwhile: a lapse is noticed within this time all the same
 
@@ -75,6 +76,7 @@ class Relay:
         "answered",
         "down",
         "first_to_finish",
+        "looks_for_errors",
         "loop",
         "scratch",
         "started_at",
@@ -109,6 +111,7 @@ class Relay:
         self._half_closed = False
         self._deadlines = deadlines
         self._bucket = 0
+        self.looks_for_errors = False
         self._ended: asyncio.Future[Outcome] = loop.create_future()
         self.first_to_finish: Pump | None = None
         self.up = Pump(self, "the downstream", downstream, upstream, preface)
@@ -140,8 +143,21 @@ class Relay:
     def retime(self, timeouts: Timeouts, peer: PeerIdentity | None) -> None:
         """Apply the deadlines of a new generation: its time-outs, and when the peer's path lapses now."""
         self._timeouts, self._peer = timeouts, peer
-        self._deadlines.discard(self, self._bucket)
+        self._deadlines.discard(self.on_due, self._bucket)
         self.on_due()
+
+    def look_for_errors(self) -> None:
+        """Some bytes were read: see in a moment whether an error lay behind them. Once for all that come until then."""
+        self.looks_for_errors = True
+        self._deadlines.add(self._on_look, self.active_at + LOOK_AGAIN_S)
+
+    def _on_look(self) -> None:
+        if self._ended.done():
+            return
+        self.looks_for_errors = False
+        for pump in (self.up, self.down):
+            if pump.source.look_for_error() and pump.source.end is None:
+                pump.read_on()
 
     def opposite(self, pump: Pump) -> Pump:
         """The other direction."""
@@ -163,7 +179,7 @@ class Relay:
         self._half_closed = True
         self._on_half_closed(1)
         self.active_at = self.time()
-        self._deadlines.discard(self, self._bucket)
+        self._deadlines.discard(self.on_due, self._bucket)
         self.on_due()
 
     def broke(self, channel: Channel, who: str) -> None:
@@ -203,7 +219,7 @@ class Relay:
                 self.stop(Reason.CERTIFICATE_LAPSED, describe_lapse(self._peer, self._clock()))
                 return
             left_s = min(left_s, lapse_s, CLOCK_CHECK_S)
-        self._bucket = self._deadlines.add(self, now + left_s)
+        self._bucket = self._deadlines.add(self.on_due, now + left_s)
 
     async def _settle(self, outcome: Outcome) -> None:
         """Wait until the peers' kernels hold what ours still has for them, as far as it is to arrive."""
@@ -215,7 +231,7 @@ class Relay:
             await asyncio.sleep(SETTLE_POLL_S)  # no event tells that the queue is empty
 
     def _rest(self) -> None:
-        self._deadlines.discard(self, self._bucket)
+        self._deadlines.discard(self.on_due, self._bucket)
         self.up.rest()
         self.down.rest()
         if self._half_closed:

@@ -11,11 +11,12 @@ and then asks. The two kinds have one face, so the relay does not know which it 
     close(), reset()  end the connection, in order or with a TCP reset
 
 A reset that comes behind bytes is the hard case. The kernel hands out the bytes first and the error once, to whichever
-call asks next, and an event loop may tell of it only once as well (libuv stops watching after EPOLLERR). So each read
-asks for the error behind its bytes (SO_ERROR), and each TLS write asks before it begins: OpenSSL reads nothing more
-after a write of its own has failed, and the last words of the peer, often an alert, would be lost. `failed` then says
-that the channel is to be read on until `end`, without waiting for readiness. The kernel also tells two resets apart:
-EPIPE means that the peer's FIN came first, so that what it had to say is whole, and only ECONNRESET cuts its stream.
+call asks next, and an event loop may tell of it only once as well (libuv stops watching after EPOLLERR). So the relay
+asks for it a moment after the last read (`look_for_error`, SO_ERROR), and each TLS write asks before it begins: OpenSSL
+reads nothing more after a write of its own has failed, and the last words of the peer, often an alert, would be lost.
+`failed` then says that the channel is to be read on until `end`, without waiting for readiness. The kernel also tells
+two resets apart: EPIPE means that the peer's FIN came first, so that what it had to say is whole, and only ECONNRESET
+cuts its stream.
 
 An end that comes behind bytes is reported after the bytes: `receive` returns them and sets `end` in the same call,
 since no later readiness would announce it. How a stream ended matters more in TLS than in TCP: a FIN without
@@ -103,7 +104,7 @@ class PlainChannel:
         try:
             n = self.sock.recv_into(scratch.view)
         except BlockingIOError:
-            if self._was_cut:
+            if self.failed:
                 self._end(End.RESET, self._write_failure)
             return 0
         except OSError as error:
@@ -112,9 +113,13 @@ class PlainChannel:
         if n == 0:
             # The error was taken by whoever asked before; what is left of a reset then looks like a FIN.
             self._end(End.RESET if self._was_cut else End.CLEAN, self._write_failure if self._was_cut else "")
-        elif code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._fail(code)
         return n
+
+    def look_for_error(self) -> bool:
+        """Take the error of the socket, if it has one. Returns: whether the channel has failed, now or before."""
+        if self.fd >= 0 and (code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            self._fail(code)
+        return self.failed
 
     def _fail(self, error: int) -> None:
         self.failed = self.ending = True
@@ -202,8 +207,6 @@ class TlsChannel:
                     self._stopped(n)
                     break
                 total += n
-        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.failed = self.ending = True
         return total
 
     def send(self, scratch: Scratch, length: int) -> int:
@@ -215,7 +218,7 @@ class TlsChannel:
         return self._write(binding.ffi.from_buffer(data), len(data))
 
     def _write(self, pointer: Any, length: int) -> int:
-        if self._cannot_write():
+        if self.look_for_error():
             return -1
         ssl = self.ssl
         done = SSL_write(ssl, pointer, length)
@@ -242,7 +245,7 @@ class TlsChannel:
         return True
 
     def _send_close_notify(self) -> bool:
-        if self._finished or self.end in _BROKEN or self._cannot_write():
+        if self._finished or self.end in _BROKEN or self.look_for_error():
             return True
         code = binding.lib.SSL_shutdown(self.ssl)
         if code < 0 and SSL_get_error(self.ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
@@ -251,8 +254,8 @@ class TlsChannel:
         self._finished = True
         return True
 
-    def _cannot_write(self) -> bool:
-        """Whether the socket has failed, found out before OpenSSL does: it could not read on any more."""
+    def look_for_error(self) -> bool:
+        """Take the error of the socket, if it has one. Returns: whether the channel has failed, now or before."""
         if not self.failed and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.failed = self.ending = True
         return self.failed

@@ -19,7 +19,7 @@ class Alarm:
 
     def enter(self) -> None:
         self.at = self.loop.time() + self.after_s
-        self.bucket = self.deadlines.add(self, self.at)
+        self.bucket = self.deadlines.add(self.on_due, self.at)
 
     def on_due(self) -> None:
         self.late_s = self.loop.time() - self.at
@@ -48,14 +48,14 @@ async def test_an_earlier_deadline_comes_before_one_that_was_entered_first() -> 
     later, sooner = Alarm(deadlines, 60), Alarm(deadlines, 0.05)
     await sooner.wait()
     assert not later.rung.is_set()
-    deadlines.discard(later, later.bucket)
+    deadlines.discard(later.on_due, later.bucket)
 
 
 async def test_what_was_taken_back_does_not_come() -> None:
     deadlines = Deadlines(asyncio.get_running_loop())
     gone, other = Alarm(deadlines, 0.05), Alarm(deadlines, 0.2)
-    deadlines.discard(gone, gone.bucket)
-    deadlines.discard(gone, gone.bucket)
+    deadlines.discard(gone.on_due, gone.bucket)
+    deadlines.discard(gone.on_due, gone.bucket)
     await other.wait()
     assert not gone.rung.is_set()
 
@@ -69,7 +69,7 @@ async def test_after_all_were_taken_back_a_new_one_still_comes() -> None:
     deadlines = Deadlines(asyncio.get_running_loop())
     for after_s in (0.05, 0.1, 30):
         gone = Alarm(deadlines, after_s)
-        deadlines.discard(gone, gone.bucket)
+        deadlines.discard(gone.on_due, gone.bucket)
     await Alarm(deadlines, 0.2).wait()
     await Alarm(deadlines, 0.01).wait()
 
@@ -78,6 +78,6 @@ async def test_nothing_of_many_connections_that_are_gone_is_left() -> None:
     deadlines = Deadlines(asyncio.get_running_loop())
     for number in range(1000):
         gone = Alarm(deadlines, 0.001 * number)
-        deadlines.discard(gone, gone.bucket)
+        deadlines.discard(gone.on_due, gone.bucket)
     await Alarm(deadlines, 1.1).wait()
     assert (len(deadlines._buckets), len(deadlines._order)) == (0, 0)

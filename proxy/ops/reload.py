@@ -71,6 +71,26 @@ class Reloader:
                 self._fail(IDENTITY, rejected, quiet=True)
                 raise
 
+    def reread_configuration(self) -> bool:
+        """
+        Before the first generation: take the configuration as it is on disk now, for the next `load_first`.
+
+        Returns: whether it is another one
+        """
+        try:
+            config, kept = keep_fixed(self._read_config(), self.config)
+        except ConfigFaults as faults:
+            self._fail(CONFIGURATION, Rejected(Reason.CONFIG_FAULT, str(faults)), quiet=True)
+            return False
+        self.failures.forget(CONFIGURATION)
+        if config == self.config:
+            return False
+        self.config = config
+        for sentence in kept:
+            self._notice(sentence)
+        self._emit(CONFIGURATION, ReloadResult.PUBLISHED, Reason.RELOADED, "read again before the first identity")
+        return True
+
     async def reload(self, *, quiet: bool = False) -> Mapping[str, object]:
         """
         Look at everything again and publish what changed.

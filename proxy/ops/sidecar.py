@@ -283,10 +283,17 @@ class Sidecar:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FIRST_RETRY_S):
                         await self._drain_wanted.wait()
+                await self._reread_configuration()
                 continue
             self._state = State.SERVING
             return True
         return True
+
+    async def _reread_configuration(self) -> None:
+        """What keeps the identity from being read may be its path: nothing is in force yet, so it can be put right."""
+        if self._config_path is not None and self._reloader.reread_configuration():
+            await self._endpoints.apply(self._reloader.config)
+            self._log.set_level(self._reloader.config.log.level)
 
     async def _apply(self, generation: Generation) -> None:
         """Open what is missing, publish, close what is no longer wanted. Raises: ListenFault, and changed nothing."""

@@ -148,8 +148,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NOT_TLS: Explanation(
         Kind.REJECTED,
-        "The first byte looked like TLS, what followed cannot be a ClientHello.",
-        "See what the client really speaks; a binary protocol may need `mode: PERMISSIVE` or DISABLE on this port.",
+        "What came where TLS was expected cannot be TLS: a client's first bytes, or an upstream's answer.",
+        "See what the peer really speaks. A client with a binary protocol may need `mode: PERMISSIVE` or DISABLE; an "
+        "upstream needs mutual TLS on the port that the outbound listener names.",
     ),
     Reason.HELLO_TOO_LONG: Explanation(
         Kind.REJECTED,

@@ -10,6 +10,7 @@ descriptor is held in reserve, spent to accept and refuse the waiting client, an
 """
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -19,7 +20,20 @@ from proxy.net.sockets import ListeningSocket
 
 ACCEPTS_A_TURN = 32
 REST_S = 0.1
-_TRANSIENT = (ConnectionAbortedError, InterruptedError)  # the client left while it waited; signals
+# The client left while it waited, a signal came, or (Linux) a network error that concerns the new connection alone.
+_TRANSIENT = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EINTR,
+        errno.ENETDOWN,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+    }
+)  # accept(2), "Error handling"
 
 Take = Callable[[Listener, socket.socket, object], None]
 _NONE = -1
@@ -97,9 +111,9 @@ class Acceptor:
                 sock, address = self.listening.sock.accept()
             except BlockingIOError:
                 return
-            except _TRANSIENT:
-                continue
-            except OSError:
+            except OSError as error:
+                if error.errno in _TRANSIENT:
+                    continue
                 self._starve()
                 return
             sock.setblocking(False)

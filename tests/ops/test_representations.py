@@ -42,7 +42,7 @@ def test_values_of_the_house_become_json_and_yaml() -> None:
     data = {"log": LogConfig(), "listen": TcpAddress("127.0.0.1", 1), "none": None}
     assert json.loads(show("", data).body) == {
         "log": {"level": "info", "format": "json"},
-        "listen": {"host": "127.0.0.1", "port": 1},
+        "listen": {"host": "127.0.0.1", "port": 1, "nth": 0},
         "none": None,
     }
     assert show("text/plain", data).body.startswith(b"log:\n  level: info\n")

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -99,6 +100,10 @@ def _dispatch(words: list[str]) -> int:
     for name, command in commands.items():
         subparser = subparsers.add_parser(name, help=command.help, description=command.help, allow_abbrev=False)
         if name == chosen:
+            if name == "run":
+                # Whoever renews certificates may send SIGHUP ("look again") to a sidecar that is still importing, and
+                # what nobody handles kills the process. There is nothing to look at again yet.
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
     args = parser.parse_args(words)

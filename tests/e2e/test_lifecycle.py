@@ -46,6 +46,12 @@ def run(*args: str, **more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False, **more)  # type: ignore[call-overload,no-any-return]
 
 
+def hangup_is_ignored(status: str) -> bool:
+    """Whether a process ignores SIGHUP, by its /proc/PID/status."""
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) & 1 << (signal.SIGHUP - 1))
+
+
 def plain(app: App) -> dict[str, object]:
     return inbound("in", app.address, mode="DISABLE")
 
@@ -161,6 +167,23 @@ def test_a_sidecar_without_an_identity_is_live_and_serves_when_it_comes(
     assert what_is_seen(sidecar.at("in"), client) == "served"
     failed, published = sidecar.lines("reload", 2)
     assert (failed["reason"], published["reason"]) == ("FILE_MISSING", "RELOADED")
+
+
+def test_a_reload_signal_that_comes_while_it_starts_does_not_end_it(
+    start_sidecar: Start, web: Identity, app: App
+) -> None:
+    """spiffe-helper writes its first files, and signals, while the sidecar beside it is still starting."""
+    sidecar = start_sidecar(web, ready=False, inbound=[plain(app)])
+    status = Path(f"/proc/{sidecar.process.pid}/status")
+    until(lambda: hangup_is_ignored(status.read_text()), "it ignores the signal")
+
+    def is_ready_after_one_more() -> bool:
+        sidecar.signal(signal.SIGHUP)
+        return is_listening(sidecar.at("in"))
+
+    until(is_ready_after_one_more, "it serves")
+    assert exchange(sidecar.at("in"), HELLO) == HELLO
+    assert sidecar.terminate() == 0
 
 
 def test_waiting_for_an_identity_has_an_end(start_sidecar: Start, web: Identity, app: App) -> None:

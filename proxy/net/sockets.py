@@ -162,7 +162,8 @@ def _explain(address: ListenAddress, error: OSError) -> str:
         return f"cannot listen on {address}: the host name has no address ({error.strerror})"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"cannot listen on {address}: another process has it (ss -ltnp shows which); stop it or take another"
+            ss = "ss -lxp" if isinstance(address, UnixAddress) else "ss -ltnp"
+            return f"cannot listen on {address}: another process has it ({ss} shows which); stop it or take another"
         case errno.EACCES | errno.EPERM:
             return (
                 f"cannot listen on {address}: not permitted for uid {os.getuid()}. Ports below 1024 need "

@@ -212,21 +212,25 @@ def prove(material: "Material", tls: TlsConfig, verifier: Verifier, clock: Clock
     """
     Let a new generation shake hands with itself on a pair of sockets, in every TLS version that it is to speak.
 
-    Raises: Rejected when it could not have served anybody
+    Raises: Rejected when it could not have served anybody; the detail says that it was no peer's fault
     """
     versions = [version for version in TLS_VERSIONS if tls.min_version <= version <= tls.max_version]
     for version in versions:
         words = TlsConfig(min_version=version, max_version=version, cipher_suites=tls.cipher_suites, groups=tls.groups)
         server = ServerContext(material, words, verifier, _admit_anybody, clock)
         client = ClientContext(material, words, verifier, _admit_anybody, clock)
-        _shake_hands(client, server, version)
+        try:
+            _shake_hands(client, server)
+        except Rejected as rejected:
+            ours = f"our own certificate cannot serve with what `tls` allows: a handshake with itself in TLS {version}"
+            raise Rejected(rejected.reason, f"{ours} ended with {rejected.detail}") from rejected
 
 
 def _admit_anybody(_peer: SpiffeId) -> None:
     return None
 
 
-def _shake_hands(client: ClientContext, server: ServerContext, version: str) -> None:
+def _shake_hands(client: ClientContext, server: ServerContext) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -235,4 +239,4 @@ def _shake_hands(client: ClientContext, server: ServerContext, version: str) -> 
         for _ in range(8):  # a handshake takes four flights at the most
             if [end.step() for end in ends] == [Step.DONE, Step.DONE]:
                 return
-    raise Rejected(Reason.HANDSHAKE_FAILED, f"the handshake with itself did not end in TLS {version}")
+    raise Rejected(Reason.HANDSHAKE_FAILED, "neither side came to an end")

@@ -120,6 +120,24 @@ def test_a_listener_that_would_cover_its_own_address_says_that_it_is_its_own(sid
     assert exchange(sidecar.at("in"), HELLO) == HELLO
 
 
+def test_a_unix_listener_moves_there_and_back_and_leaves_no_file(
+    start_sidecar: Start, web: Identity, app: App, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here.sock", tmp_path / "there.sock"
+    sidecar = start_sidecar(web, inbound=[{**plain("in", app), "listen": f"unix:{here}"}])
+    for path, other in ((there, here), (here, there)) * 3:
+        sidecar.config["inbound"][0]["listen"] = f"unix:{path}"
+        publish(sidecar)
+        assert (path.is_socket(), other.exists()) == (True, False)
+
+
+def test_words_of_tls_that_our_own_key_cannot_serve_are_refused_as_that(sidecar: Sidecar) -> None:
+    sidecar.config["tls"] = {"max_version": "1.2", "cipher_suites": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]}
+    failure = refuse(sidecar)  # its key is ECDSA
+    assert (failure["reason"], "our own certificate" in failure["detail"]) == ("NO_SHARED_CIPHER", True)
+    assert exchange(sidecar.at("in"), HELLO) == HELLO
+
+
 def test_two_listeners_change_places(sidecar: Sidecar, app: App, start_app: Callable[[Serve], App]) -> None:
     other = start_app(lambda sock: sock.sendall(b"other"))
     sidecar.config["inbound"].append(plain("other", other))

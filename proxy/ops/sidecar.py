@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -343,28 +344,30 @@ class Sidecar:
                 [*paths_of(config.identity).values(), *([self._config_path] if self._config_path else [])],
                 self._files_changed.set,
                 poll_s=config.identity.refresh_s,
-                on_poll_only=self._poll_only,
+                on_poll_only=lambda why: self._log.warning("notice", detail=f"files are polled only: {why}"),
             )
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(watch.run())
                 await asyncio.sleep(0)  # from here on changes are seen; those since the last reading are looked for
                 self._files_changed.set()
-                quiet = True
+                quiet, failed = True, False
                 while self._reloader.config.identity == config.identity:
-                    retry_s = (config.identity.refresh_s or HOUSEKEEPING_S) if self._reloader.failures else None
+                    retry = failed or self._reloader.failures
                     try:
-                        async with asyncio.timeout(retry_s):
+                        async with asyncio.timeout((config.identity.refresh_s or HOUSEKEEPING_S) if retry else None):
                             await self._files_changed.wait()
                     except TimeoutError:
                         quiet = True
                     self._files_changed.clear()
-                    if self._state is State.SERVING:
-                        await self._reloader.reload(quiet=quiet)
+                    try:
+                        if self._state is State.SERVING:
+                            await self._reloader.reload(quiet=quiet)
+                        failed = False
+                    except Exception as error:  # a bug of ours must not end what serves
+                        failed = True
+                        self._report_bug(error)
                     quiet = False
                 watching.cancel()
-
-    def _poll_only(self, why: str) -> None:
-        self._log.warning("notice", detail=f"files are polled only: {why}")
 
     async def _keep_house(self, worker: Worker) -> None:
         while True:
@@ -391,8 +394,6 @@ class Sidecar:
 
     def _report_bug(self, error: BaseException) -> None:
         """Our own fault: where it happened, without any data of the connection."""
-        trace, places = error.__traceback__, []
-        while trace is not None:
-            places.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
-            trace = trace.tb_next
+        trace = traceback.walk_tb(error.__traceback__)
+        places = [f"{os.path.basename(frame.f_code.co_filename)}:{line}" for frame, line in trace]
         self._log.error("internal error", fault=type(error).__name__, detail=str(error), at=" ".join(places[-4:]))

@@ -219,24 +219,32 @@ def prove(material: "Material", tls: TlsConfig, verifier: Verifier, clock: Clock
         words = TlsConfig(min_version=version, max_version=version, cipher_suites=tls.cipher_suites, groups=tls.groups)
         server = ServerContext(material, words, verifier, _admit_anybody, clock)
         client = ClientContext(material, words, verifier, _admit_anybody, clock)
+        ours, theirs = _socket_pair()
         try:
-            _shake_hands(client, server)
+            with ours, theirs:
+                _shake_hands(client.connect(ours), server.accept(theirs))
         except Rejected as rejected:
-            ours = f"our own certificate cannot serve with what `tls` allows: a handshake with itself in TLS {version}"
-            raise Rejected(rejected.reason, f"{ours} ended with {rejected.detail}") from rejected
+            fault = f"our own certificate cannot serve with what `tls` allows: a handshake with itself in TLS {version}"
+            raise Rejected(rejected.reason, f"{fault} ended with {rejected.detail}") from rejected
 
 
 def _admit_anybody(_peer: SpiffeId) -> None:
     return None
 
 
-def _shake_hands(client: ClientContext, server: ServerContext) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        ends = [client.connect(ours), server.accept(theirs)]
-        for _ in range(8):  # a handshake takes four flights at the most
-            if [end.step() for end in ends] == [Step.DONE, Step.DONE]:
-                return
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:  # strangers can use up our descriptors: it is no bug of ours, and is tried again
+        why = (error.strerror or str(error)).lower()
+        raise Rejected(Reason.OVERLOADED, f"there are no sockets for a handshake with itself: {why}") from None
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def _shake_hands(*ends: Handshake) -> None:
+    for _ in range(8):  # a handshake takes four flights at the most
+        if [end.step() for end in ends] == [Step.DONE, Step.DONE]:
+            return
     raise Rejected(Reason.HANDSHAKE_FAILED, "neither side came to an end")

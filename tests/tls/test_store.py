@@ -1,6 +1,8 @@
 """One trust generation: made whole, proven, published by one assignment; and what each listener gets from it."""
 
 import dataclasses
+import errno
+import os
 
 import pytest
 
@@ -134,6 +136,17 @@ def test_material_that_could_serve_nobody_makes_no_generation():
         with pytest.raises(Rejected) as caught:
             build(material=material)
         assert caught.value.reason == reason
+
+
+def test_without_a_descriptor_left_no_generation_is_made_and_it_is_no_bug(monkeypatch):
+    def no_sockets():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("proxy.tls.contexts.socket.socketpair", no_sockets)
+    with pytest.raises(Rejected) as caught:
+        build()
+    assert caught.value.reason is Reason.OVERLOADED
+    assert "too many open files" in caught.value.detail
 
 
 def test_words_that_this_openssl_does_not_know_make_no_generation():

@@ -29,7 +29,15 @@ Start = Callable[..., "Rotating"]
 class Rotating:
     """A sidecar, and the folder that its identity is read from."""
 
-    def __init__(self, folder: Path, pki: Pki, start_sidecar: Callable[..., Sidecar], app: App, writer: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pki: Pki,
+        start_sidecar: Callable[..., Sidecar],
+        app: App,
+        writer: str,
+        **sections: object,
+    ) -> None:
         self.folder = folder
         self.pki = pki
         self._write = WRITERS[writer]
@@ -44,6 +52,7 @@ class Rotating:
             },
             inbound=[inbound("in", app.address)],
             log={"level": "debug"},
+            **sections,
         )
         self.client = client_context(pki.identity("cart"), trust=pki.identity("any").bundle)
 
@@ -78,8 +87,12 @@ class Rotating:
 
 @pytest.fixture
 def start(tmp_path: Path, pki: Pki, start_sidecar: Callable[..., Sidecar], start_app: Callable[[Serve], App]) -> Start:
-    """`start(writer)`: a sidecar that serves, and the folder that a writer of this name writes to."""
-    return lambda writer: Rotating(tmp_path / "svid", pki, start_sidecar, start_app(echo), writer)
+    """`start(writer, **sections)`: a sidecar that serves, and the folder that a writer of this name writes to."""
+
+    def rotating(writer: str, **sections: object) -> Rotating:
+        return Rotating(tmp_path / "svid", pki, start_sidecar, start_app(echo), writer, **sections)
+
+    return rotating
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -100,6 +113,25 @@ def test_no_request_fails_while_certificates_rotate_again_and_again(start: Start
     assert not_after > minting.clock().timestamp()
     details = [line["detail"] for line in published(sidecar, 1 + TIMES)]
     assert [serial in detail for serial, detail in zip(serials, details, strict=True)] == [True] * (1 + TIMES)
+
+
+@pytest.mark.parametrize("writer", ["swap_data", "dawdle"])
+def test_no_request_fails_while_certificates_rotate_under_several_workers(start: Start, writer: str) -> None:
+    rotating = start(writer, workers=2)
+    sidecar = rotating.sidecar
+
+    def all_have(number: int) -> bool:
+        shown = sidecar.show("/certs")
+        return not shown["lagging"] and [row["generation"] for row in shown["workers"]] == [number, number]
+
+    until(lambda: all_have(1), "both workers are ready")
+    with Traffic(sidecar.at("in"), rotating.client) as traffic:
+        for number in range(2, 2 + TIMES):
+            serial = rotating.write(rotating.issue())
+            until(lambda number=number: all_have(number), "both workers have the new certificate")
+            assert rotating.on_the_wire() == serial
+            traffic.flows()
+    assert traffic.failures == []
 
 
 def published(sidecar: Sidecar, count: int) -> list[Line]:

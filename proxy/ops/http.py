@@ -6,6 +6,9 @@ by HttpLimits: connections, header and body sizes, the time for a request to com
 closed), for the handler, for the peer to take the answer, and for a kept connection to be silent. Requests that were
 sent ahead (pipelining) wait inside h11's buffer, and nothing more is read while one is being answered.
 
+Where all connections are taken, the one that has been silent longest makes room: kubelet's probe must get its answer
+although others hold as many connections as they like, or whoever reaches the port could have the Pod restarted.
+
 Each connection is one task; the server owns them all. close() stops listening, lets answers that are under way finish
 for a moment, and ends the rest.
 """
@@ -87,7 +90,7 @@ class HttpServer:
         self._handler = handler
         self._report = report
         self._limits = limits
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order in which they fell silent
         self._answering: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._unix: unixsocket.Listening | None = None
@@ -116,7 +119,7 @@ class HttpServer:
         if self._server is None:
             return
         self._server.close()
-        for task in self._tasks - self._answering:
+        for task in self._tasks.keys() - self._answering:
             task.cancel()
         if self._answering:
             await asyncio.wait(self._answering, timeout=grace_s)
@@ -129,14 +132,28 @@ class HttpServer:
             self._unix.unlink()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._tasks) >= self._limits.connections or self._server is None or not self._server.is_serving():
+        if not self._has_room() or self._server is None or not self._server.is_serving():
             busy = Response.sentence(503, "Too many connections to this endpoint; try again shortly.")
             writer.write(_encode(h11.Connection(h11.SERVER), busy, last=True))
             writer.close()
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._end(done, writer))
+
+    def _end(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        # Here and not at the end of `_serve`, which a task that is cancelled at once never enters.
+        self._tasks.pop(task, None)
+        writer.transport.abort()
+
+    def _has_room(self) -> bool:
+        """Whether one more may come, after the longest silent one has left if need be."""
+        if len(self._tasks) < self._limits.connections:
+            return True
+        # One that was told to leave is still here for a turn of the loop; the next asks another one.
+        leavable = (task for task in self._tasks if task not in self._answering and not task.cancelling())
+        silent = next(leavable, None)
+        return silent is not None and silent.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, request by request, until either side has had enough."""
@@ -152,8 +169,6 @@ class HttpServer:
                 pass
         except (OSError, TimeoutError, h11.ProtocolError):
             pass  # the peer left or stopped reading: there is nobody to tell
-        finally:
-            writer.transport.abort()
 
     async def _exchange(self, wire: "_Wire", request: Request) -> bool:
         task = asyncio.current_task()
@@ -164,6 +179,8 @@ class HttpServer:
             return await wire.send(response, last=self._server is None or not self._server.is_serving())
         finally:
             self._answering.discard(task)
+            if task in self._tasks:
+                self._tasks[task] = self._tasks.pop(task)  # silent from now on: behind all others
 
     async def _answer(self, request: Request) -> Response:
         try:

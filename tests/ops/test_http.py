@@ -163,12 +163,36 @@ async def test_a_client_that_waits_is_told_to_go_on() -> None:
         writer.close()
 
 
-async def test_beyond_the_cap_a_connection_is_turned_away_at_once() -> None:
-    async with serving(limits=HttpLimits(connections=1)) as served:
+async def test_at_the_cap_the_connection_that_was_silent_longest_makes_room() -> None:
+    async with serving(limits=HttpLimits(connections=2)) as served:
+        first, first_writer = await served.connect()
+        first_writer.write(get())
+        await first.readuntil(b"GET / \n")
+        silent, silent_writer = await served.connect()  # says nothing, and came before the first fell silent again
+        first_writer.write(get())
+        await first.readuntil(b"GET / \n")
+        for _ in range(5):
+            assert b" 200 " in await served.say(get("/", CLOSE))
+        assert await silent.read() == b""
+        first_writer.close()
+        silent_writer.close()
+
+
+async def test_at_the_cap_of_answers_under_way_a_connection_is_turned_away_at_once() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        asked.set()
+        await go.wait()
+        return Response.sentence(200, "done")
+
+    async with serving(slow, HttpLimits(connections=1)) as served:
         reader, writer = await served.connect()
-        writer.write(get())
-        await reader.readuntil(b"GET / \n")
+        writer.write(get("/", CLOSE))
+        await asked.wait()
         assert b" 503 " in await served.say(b"")
+        go.set()
+        assert b"done" in await reader.read()
         writer.close()
 
 
@@ -245,7 +269,7 @@ async def test_closing_ends_an_answer_that_does_not_finish() -> None:
         await asked.wait()
         await served.server.close(grace_s=0)
         assert await reader.read() == b""
-        assert served.server._tasks == set()
+        assert not served.server._tasks
         writer.close()
 
 

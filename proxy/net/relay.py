@@ -17,7 +17,8 @@ Time is looked at when the next deadline is due (`on_due`), which is computed fr
 costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
 
 `stop()` ends the relay from outside (drain, policy, trust). It resets both sides, because a stream that was cut must
-not look complete; an idle connection alone is closed in order, as keep-alive clients expect.
+not look complete; an idle connection alone is closed in order, as keep-alive clients expect, unless it is idle because
+a peer does not take what is pending for it.
 """
 
 import asyncio

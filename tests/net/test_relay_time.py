@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -20,6 +21,31 @@ async def test_an_idle_connection_is_closed_in_order_on_both_sides(world: World)
     [closed] = await rig.recorder.closed()
     assert closed.reason is Reason.IDLE_TIMEOUT
     assert closed.duration_s >= 0.1
+
+
+@pytest.mark.parametrize("reader", ["client", "app"])
+async def test_a_peer_that_takes_nothing_until_it_is_idle_sees_no_good_end(world: World, reader: str) -> None:
+    """What is pending for it is lost, so an end in order would make a part look like the whole."""
+    rig, peer, app = await world.relayed(timeouts=Timeouts(idle_s=0.3))
+    sending = blocking(_send_until_cut, peer.send if reader == "app" else app.sendall)
+    [closed] = await rig.recorder.closed()
+    await sending
+    assert closed.reason is Reason.IDLE_TIMEOUT
+    if reader == "app":
+        data, end = await blocking(receive_to_end, app)
+        assert len(data) < closed.bytes_received
+    else:
+        data, end = await blocking(peer.receive_to_end)
+        assert len(data) < closed.bytes_sent
+    assert end is not End.CLEAN
+
+
+def _send_until_cut(send: Callable[[bytes], object]) -> None:
+    try:
+        while True:
+            send(bytes(65536))
+    except OSError:
+        pass
 
 
 async def test_every_byte_begins_the_idle_time_anew(world: World) -> None:

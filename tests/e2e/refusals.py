@@ -17,15 +17,15 @@ CART = minting.CART
 
 def say(address: Address, data: bytes) -> bytes:
     """Send bytes and wait for the end. Returns: what came before it."""
-    with socket.create_connection(address, timeout=PATIENCE_S) as sock:
-        sock.sendall(data)
-        received = b""
-        try:
+    received = b""
+    try:  # around the connect as well: who is refused at once may be reset before connect(2) has returned
+        with socket.create_connection(address, timeout=PATIENCE_S) as sock:
+            sock.sendall(data)
             while more := sock.recv(65536):
                 received += more
-        except ConnectionResetError:
-            received += b"(reset)"
-        return received
+    except ConnectionResetError:
+        received += b"(reset)"
+    return received
 
 
 @shows(Reason.PLAINTEXT_REFUSED)

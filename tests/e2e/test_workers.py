@@ -122,6 +122,8 @@ def is_refused(address: Address) -> bool:
         socket.create_connection(address, timeout=PATIENCE_S).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # taken, and reset before connect(2) had returned
+        pass
     return False
 
 

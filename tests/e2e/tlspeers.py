@@ -76,6 +76,9 @@ def what_is_seen(address: Address, context: ssl.SSLContext | None, *, session: s
     if context is None:
         with sock:
             return _attempt(sock)
+    if is_reset(sock):  # `wrap_socket` would raise, and leak the socket
+        sock.close()
+        return "reset"
     # The handshake apart from wrapping, so that there is a socket to ask how it ended.
     with context.wrap_socket(
         sock, session=session, suppress_ragged_eofs=False, do_handshake_on_connect=False
@@ -104,13 +107,18 @@ def end_of(sock: socket.socket) -> str:
     return "ended"
 
 
+def is_reset(sock: socket.socket) -> bool:
+    """Whether the peer has reset the connection, whoever has been told."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+
+
 def words_of(error: OSError | EOFError, sock: socket.socket) -> str:
     """How a stream ended, in the words of `what_is_seen`; "cut" is a FIN without a close_notify."""
     reason = str(getattr(error, "reason", None) or "")
     if "_ALERT_" in reason:
         return reason.partition("_ALERT_")[2]
     # The ssl module calls a reset an end of file; the state of the socket tells the two apart.
-    if isinstance(error, ConnectionError) or sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+    if isinstance(error, ConnectionError) or is_reset(sock):
         return "reset"
     if isinstance(error, ssl.SSLEOFError):
         return "cut"

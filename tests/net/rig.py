@@ -32,10 +32,11 @@ from proxy.net.connection import Connection
 from proxy.net.server import Worker
 from proxy.net.sockets import ListeningSocket, open_socket
 from proxy.tls.authority import Authority, Svid
+from proxy.tls.channel import End
 from proxy.tls.material import Material
 from proxy.tls.store import Generation, Store, build_generation
 from tests import minting
-from tests.net.peers import PATIENCE_S, Address, TlsPeer, dial, tls_context
+from tests.net.peers import PATIENCE_S, Address, TlsPeer, dial, receive_to_end, tls_context
 from tests.tls import pairs
 
 Answer = TypeVar("Answer")
@@ -231,6 +232,14 @@ class World:
 
     async def dial(self, address: Address, **options: Any) -> socket.socket:
         return self.keep(await blocking(lambda: dial(address, **options)))
+
+    async def dial_to_end(self, address: Address) -> tuple[bytes, End]:
+        """A silent client that is refused: what comes until the end, and which one."""
+        try:
+            sock = await self.dial(address)
+        except ConnectionResetError:  # it was there before the client had noticed that it was connected
+            return b"", End.RESET
+        return await blocking(receive_to_end, sock)
 
     async def accept(self, app: socket.socket) -> socket.socket:
         return self.keep((await blocking(app.accept))[0])

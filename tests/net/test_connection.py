@@ -45,12 +45,12 @@ def the_apps_own(sock: socket.socket) -> None:
 
 
 def speak_tls(sock: socket.socket, context: SSL.Context) -> None:
-    try:
+    """Close at the end alone: a refused client that stays is waited for."""
+    with sock, contextlib.suppress(SSL.Error, ConnectionError):  # refused, as the test sees on the other side
         peer = TlsPeer(context, sock, accepting=False).shake()
         peer.send(b"hello from a client")
         peer.finish()
-    except (SSL.Error, ConnectionError):
-        pass  # refused, as the test sees on the other side
+        peer.receive_to_end()
 
 
 PASS = {"app_tls": AppTls.PASSTHROUGH, "app_tls_server_names": NAMES}
@@ -87,8 +87,6 @@ async def test_the_table_of_modes(world: World, tmp_path, speak, mode, more, rea
         data, end = await blocking(receive_to_end, heard)
         assert (bool(data), end) == (True, End.CLEAN)
         heard.close()
-    else:
-        sock.settimeout(None)
     await speaking
     [closed] = await rig.recorder.closed()
     assert closed.reason is reason
@@ -168,6 +166,7 @@ async def test_a_refused_client_can_read_its_alert_although_it_goes_on_sending(
         return peer.alert
 
     assert words in await blocking(talk)
+    peer.sock.close()
     [closed] = await rig.recorder.closed()
     assert closed.tls is not None
     assert closed.upstream_address is None
@@ -178,6 +177,7 @@ async def test_refused_plaintext_ends_with_a_fin_and_without_a_byte(world: World
     sock = await world.dial(rig.address())
     await blocking(sock.sendall, b"GET / HTTP/1.1\r\n\r\n")
     assert await blocking(receive_to_end, sock) == (b"", End.CLEAN)
+    sock.close()
     assert await rig.recorder.reason() is Reason.PLAINTEXT_REFUSED
 
 
@@ -194,6 +194,8 @@ async def test_a_client_that_falls_silent_costs_no_more_than_the_deadline(world:
     rig = world.rig(inbound(("127.0.0.1", 1)), timeouts=Timeouts(handshake_s=0.1))
     sock = await world.dial(rig.address())
     await blocking(sock.sendall, client_hello()[:begun])
+    await blocking(receive_to_end, sock)
+    sock.close()
     assert await rig.recorder.reason() is Reason.HANDSHAKE_TIMEOUT
 
 
@@ -226,8 +228,7 @@ async def test_a_connection_that_is_ended_in_the_very_turn_of_its_accept_is_clos
 async def test_an_app_that_refuses_resets_the_client(world: World) -> None:
     """A FIN would look like an answer that happens to be empty."""
     rig = world.rig(inbound(("127.0.0.1", 1), mode=Mode.DISABLE))
-    sock = await world.dial(rig.address())
-    assert await blocking(receive_to_end, sock) == (b"", End.RESET)
+    assert await world.dial_to_end(rig.address()) == (b"", End.RESET)
     assert await rig.recorder.reason() is Reason.UPSTREAM_REFUSED
 
 
@@ -247,11 +248,10 @@ async def test_an_exception_of_ours_ends_one_connection_and_is_reported(
     app = world.listening()
     rig = world.rig(inbound(app.getsockname(), mode=Mode.DISABLE))
     monkeypatch.setattr("proxy.net.connection.proxy_header", lambda *_: 1 / 0)
-    sock = await world.dial(rig.address())
+    assert (await world.dial_to_end(rig.address()))[1] is End.RESET
     [closed] = await rig.recorder.closed()
     assert (closed.reason, closed.detail) == (Reason.RESET, "internal error: ZeroDivisionError")
     assert [type(rig.bugs.pop())] == [ZeroDivisionError]
-    assert (await blocking(receive_to_end, sock))[1] is End.RESET
     monkeypatch.undo()
     await world.dial(rig.address())
     await world.accept(app)

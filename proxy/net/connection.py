@@ -110,7 +110,7 @@ async def _dial_early(connection: Connection, service: InboundService) -> None:
 
 
 async def _detect(connection: Connection, service: InboundService) -> ClientHello | Opening | Plaintext:
-    loop, config, timeouts = connection.deps.loop, service.config, connection.timeouts
+    loop, config = connection.deps.loop, service.config
     silence_until = None
     if config.mode is Mode.PERMISSIVE and config.server_first:
         silence_until = loop.time() + config.server_first_hold_s
@@ -121,7 +121,7 @@ async def _detect(connection: Connection, service: InboundService) -> ClientHell
         connection.sock,
         config.mode,
         silence_until=silence_until,
-        deadline=deadline_in(loop, timeouts.handshake_s),
+        deadline=_since_accept(connection),
     )
     if isinstance(spoken, Plaintext):
         connection.security = Security.PLAINTEXT
@@ -141,7 +141,7 @@ async def _terminate(
     connection.phase = Phase.HANDSHAKING
     handshake = connection.handshake = service.context.accept(connection.sock)
     try:
-        await _shake(connection, handshake, Reason.HANDSHAKE_TIMEOUT)
+        await _shake(connection, handshake, Reason.HANDSHAKE_TIMEOUT, _since_accept(connection))
     except Rejected as rejected:
         if rejected.reason is Reason.HANDSHAKE_FAILED and isinstance(spoken, Opening):
             parse_client_hello(spoken.data)  # what OpenSSL could not read may not have been a ClientHello at all
@@ -152,19 +152,25 @@ async def _terminate(
     return handshake.permit, handshake.channel
 
 
-async def _shake(connection: Connection, handshake: Handshake, too_slow: Reason) -> None:
+def _since_accept(connection: Connection) -> float | None:
+    """One deadline for the ClientHello and all that follows: each with its own would let a stranger stay twice."""
+    handshake_s = connection.timeouts.handshake_s
+    return connection.started_at + handshake_s if handshake_s > 0 else None
+
+
+async def _shake(connection: Connection, handshake: Handshake, too_slow: Reason, deadline: float | None) -> None:
     """Drive a handshake to its end. Raises: Rejected."""
     deps, listener = connection.deps, connection.service.listener
     loop, fd = deps.loop, handshake.channel.fd
     deps.observer.emit(HandshakeStarted(listener))
-    started_at, handshake_s = loop.time(), connection.timeouts.handshake_s
-    deadline, done = deadline_in(loop, handshake_s), False
+    started_at, done = loop.time(), False
     try:
         while (step := handshake.step()) is not Step.DONE:
             await (readable if step is Step.WANT_READ else writable)(loop, fd, deadline)
         done = True
     except TimeoutError:
-        raise Rejected(too_slow, f"the handshake was not finished within {handshake_s:g} s") from None
+        within_s = connection.timeouts.handshake_s
+        raise Rejected(too_slow, f"the handshake was not finished within {within_s:g} s") from None
     finally:
         connection.tls = handshake.facts()
         deps.observer.emit(HandshakeEnded(listener, loop.time() - started_at, connection.tls if done else None))
@@ -183,9 +189,12 @@ async def _dial(connection: Connection, permit: Permit) -> socket.socket:
 async def _relay_to_app(
     connection: Connection, service: InboundService, permit: Permit, downstream: Channel
 ) -> Outcome:
+    connection.phase = Phase.DIALING
+    # A generation published meanwhile may allow less, and then the app is to hear nothing of this client.
+    peer = connection.deps.recheck(connection) or connection.peer
     sock = connection.upstream_sock or await _dial(connection, permit)
     preface = proxy_header(service, connection)
-    return await _relay(connection, downstream, PlainChannel(sock), connection.peer, preface=preface)
+    return await _relay(connection, downstream, PlainChannel(sock), peer, preface=preface)
 
 
 async def outbound(connection: Connection, service: OutboundService) -> Outcome:
@@ -193,8 +202,9 @@ async def outbound(connection: Connection, service: OutboundService) -> Outcome:
     sock = await _dial(connection, permit_outbound(service.listener))
     connection.phase = Phase.HANDSHAKING
     handshake = connection.handshake = service.context.connect(sock)
+    deadline = deadline_in(connection.deps.loop, connection.timeouts.handshake_s)
     try:
-        await _shake(connection, handshake, Reason.UPSTREAM_TIMEOUT)
+        await _shake(connection, handshake, Reason.UPSTREAM_TIMEOUT, deadline)
     except Rejected:
         service.context.forget_session()
         raise
@@ -222,7 +232,7 @@ async def _relay(
     deps, listener, security = connection.deps, connection.service.listener, connection.security
     if security is None:
         raise Rejected(Reason.HANDSHAKE_FAILED, "how the bytes cross the network was never decided")
-    peer = deps.recheck(connection) or peer  # a generation may have been published while it shook hands
+    peer = deps.recheck(connection) or peer  # one may have been published while it dialed or shook hands
     connection.phase = Phase.RELAYING
     connection.relay = Relay(
         deps.loop,

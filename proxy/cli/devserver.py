@@ -183,19 +183,20 @@ class DevServer:
             env=package_environment(),
             process_group=0,
         )
+        # No TaskGroup: what ends this (a terminal that went away) is to reach main() as it is.
+        ended = asyncio.create_task(self._note_end(sidecar))  # noqa: TID251  owned here: awaited below, come what may
         try:
-            async with asyncio.TaskGroup() as tasks:
-                ended = tasks.create_task(self._note_end(sidecar))
-                if await self._until_ready(sidecar):
-                    if self._plan.upstream is not None:
-                        await self._warn_if_silent(upstream)
-                    self._tell(upstream)
-                while not self._signals and not ended.done():
-                    await self._wait_a_little()
-                    self._renew_when_due()
-                status = await self._end(sidecar)
+            if await self._until_ready(sidecar):
+                if self._plan.upstream is not None:
+                    await self._warn_if_silent(upstream)
+                self._tell(upstream)
+            while not self._signals and not ended.done():
+                await self._wait_a_little()
+                self._renew_when_due()
+            status = await self._end(sidecar)
         finally:
             _kill(sidecar)
+            await ended  # reaped while there is a loop; asyncio complains about children that end later
         if self._signals:
             return status
         raise DevFault(f"the sidecar ended by itself, with status {status}; what it said is above")

@@ -7,6 +7,7 @@ command caught ends here, in one sentence: a traceback is for those who ask for 
 """
 
 import argparse
+import errno
 import importlib
 import importlib.util
 import os
@@ -25,6 +26,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write to standard output meets where a file takes it
 
 
 class Command(NamedTuple):
@@ -67,11 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. What is still buffered goes nowhere, or the interpreter would
-        # complain about it while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # the reader (head, less) has seen enough
         return EXIT_BROKEN_PIPE
     except Exception as error:
+        # Commands say themselves what files of theirs they cannot write, and those have names.
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            _discard_output()
+            print(f"{PROGRAM}: the output is lost, standard output cannot take it: {error.strerror}", file=sys.stderr)
+            return EXIT_FAILED
         if os.environ.get(DEBUG_VARIABLE):
             raise
         print(_apology(error), file=sys.stderr)
@@ -112,6 +118,11 @@ def _dispatch(words: list[str]) -> int:
         return EXIT_USAGE
     status: int = module.run(args)
     return status
+
+
+def _discard_output() -> None:
+    """What is still buffered goes nowhere, or the interpreter would complain about it while it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _apology(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """`mtls-sidecar dev` as a developer meets it: it starts at once, its lines work when copied, and it ends clean."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -114,6 +115,29 @@ def test_svids_are_renewed_on_disk_and_taken_up_while_it_serves(dev: Callable[..
     one.said("generation=3")
     assert one.ask()["caller"] == "spiffe://dev.local/ns/dev/sa/client"
     assert "is late" not in one.err.read_text()
+
+
+def test_a_reader_that_went_away_ends_it_quietly(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = package_command("proxy", "dev", "--listen", text_of(free_address()), "--admin", text_of(free_address()))
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=package_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 141
+    for word in ("unexpected", "Traceback", "Group", "Loop", "Error"):
+        assert word not in done.stderr
 
 
 def test_the_next_start_takes_up_the_ca(dev: Callable[..., Dev], tmp_path: Path) -> None:

@@ -125,6 +125,16 @@ def test_a_reader_that_went_away_ends_the_program_quietly() -> None:
         os.close(writing)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["certs", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output_is_a_sentence(words: list[str], unbuffered: str) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+    said = b"mtls-sidecar: the output is lost, standard output cannot take it: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_a_closed_standard_output_is_no_failure() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "--version"], stderr=subprocess.PIPE, check=False

@@ -3,8 +3,9 @@ Deadlines of many connections on one timer of the loop.
 
 A timer of the loop costs a connection several microseconds to make and to take back, and nearly all of these are taken
 back: who waits an hour for an idle time-out closes after a second. Here a deadline is an entry in the bucket of its
-moment, a set, so that adding and taking back are one step each and nothing of a closed connection is left behind. The
-price is precision: a deadline is noticed up to GRAIN_S late, never early.
+moment, a set, so that adding and taking back are one step each and nothing of a closed connection is left behind but
+an empty set, which goes when its moment comes. The price is precision: a deadline is noticed up to GRAIN_S late, never
+early; and whoever enters one that is hours away lets the empty sets of all those hours gather.
 """
 
 import asyncio

@@ -43,7 +43,9 @@ SETTLE_S = 5.0  # how long at most: a peer that does not read has had its chance
 _TCP_CLOSE = 7  # tcpi_state of a socket that has no connection (any more), tcp(7)
 LOOK_AGAIN_S = 0.05  # how long an error behind bytes may stay unseen: a call for each message would cost more
 NEVER_S = 1e9  # a deadline that is turned off
-CLOCK_CHECK_S = 60.0  # the wall clock may be set meanwhile: a lapse is noticed within this time all the same
+# How long a relay sleeps at most. The wall clock may be set meanwhile, and a lapse is to be noticed all the same; and a
+# deadline that is hours away would leave its empty bucket behind for as long (net/deadlines.py).
+CLOCK_CHECK_S = 60.0
 
 
 class Outcome(NamedTuple):
@@ -219,8 +221,8 @@ class Relay:
             if lapse_s <= 0:
                 self.stop(Reason.CERTIFICATE_LAPSED, describe_lapse(self._peer, self._clock()))
                 return
-            left_s = min(left_s, lapse_s, CLOCK_CHECK_S)
-        self._bucket = self._deadlines.add(self.on_due, now + left_s)
+            left_s = min(left_s, lapse_s)
+        self._bucket = self._deadlines.add(self.on_due, now + min(left_s, CLOCK_CHECK_S))
 
     async def _settle(self, outcome: Outcome) -> None:
         """Wait until the peers' kernels hold what ours still has for them, as far as it is to arrive."""

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.core.config import Timeouts
+from proxy.core.config import Mode, Timeouts
+from proxy.core.events import Relaying
 from proxy.core.reasons import Reason
+from proxy.net.deadlines import GRAIN_S
+from proxy.net.relay import CLOCK_CHECK_S
 from proxy.tls.channel import End
 from tests import minting
 from tests.net.peers import receive_exactly, receive_to_end
-from tests.net.rig import World, blocking
+from tests.net.rig import World, blocking, inbound
 
 
 async def test_an_idle_connection_is_closed_in_order_on_both_sides(world: World) -> None:
@@ -131,3 +134,14 @@ async def test_a_second_reason_does_not_replace_the_first(world: World) -> None:
     connection.end(Reason.POLICY_CHANGED, "first")
     connection.end(Reason.DRAINED, "second")
     assert await rig.recorder.reason() is Reason.POLICY_CHANGED
+
+
+async def test_no_deadline_is_entered_that_is_hours_away(world: World) -> None:
+    """Its bucket would stay as long, and one for each moment at which a connection came: 17 MiB for an hour."""
+    app = world.listening()
+    rig = world.rig(inbound(app.getsockname(), mode=Mode.DISABLE), timeouts=Timeouts(idle_s=3600))
+    await world.dial(rig.address())
+    await world.accept(app)
+    await rig.recorder.until(lambda: rig.recorder.of(Relaying), "relaying")
+    last = max(rig.worker._deps.deadlines._buckets)
+    assert last * GRAIN_S <= asyncio.get_running_loop().time() + CLOCK_CHECK_S + 2 * GRAIN_S

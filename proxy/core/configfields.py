@@ -267,7 +267,7 @@ TIMEOUTS = Table(
 
 LIMITS = Table(
     config.Limits,
-    "Caps and rates; 0 turns one off.",
+    "Caps and rates, for inbound and outbound each by itself; 0 turns one off.",
     (
         Field(name="connections", kind=count_kind(), meaning="Open connections; beyond it new ones are refused."),
         Field(

@@ -1,5 +1,7 @@
 """
 How much a worker takes on: `limits` as counters and token buckets. Values and arithmetic; the clock is an argument.
+
+A worker has one for each direction: strangers who fill the inbound places must not keep our own app from its upstreams.
 """
 
 from proxy.core.config import Limits
@@ -28,7 +30,7 @@ class TokenBucket:
 
 
 class Admission:
-    """The state behind `limits` of one worker."""
+    """The state behind `limits` of one worker and one direction."""
 
     __slots__ = ("_all", "_sources", "connections", "handshakes", "limits")
 
@@ -39,8 +41,7 @@ class Admission:
         self._all: TokenBucket | None = None
         self._sources: dict[str, TokenBucket] = {}
 
-    @property
-    def may_accept(self) -> bool:
+    def has_room(self) -> bool:
         """Whether there is a place for another handshake; if not, connections wait in the backlog."""
         return not self.limits.handshakes or self.handshakes < self.limits.handshakes
 

@@ -2,8 +2,9 @@
 Accepting: from a listening socket to connections, as fast as the worker may take them and no faster.
 
 One callback takes what waits in the backlog, a bounded number at a time so that live connections get their turn, and
-asks before each one whether there is room, since all listeners share `limits.handshakes`. While there is none the
-socket is not watched at all and the kernel's backlog holds the clients; the worker calls `resume` when a place is free.
+asks before each one whether there is room, since all listeners of a direction share `limits.handshakes`. While there is
+none the socket is not watched at all and the kernel's backlog holds the clients; the worker calls `resume` when a place
+is free.
 
 Without a file descriptor left, `accept` fails and the socket stays readable: a loop that only retried would spin. One
 descriptor is held in reserve, spent to accept and refuse the waiting client, and then the socket rests for a moment.

@@ -9,6 +9,7 @@ done, because the app may still need its upstreams to answer.
 import asyncio
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from proxy.core.config import ListenAddress
 from proxy.core.events import Accepted, Closed, Direction, Listener, Observer
@@ -42,7 +43,7 @@ class Worker:
         self._loop = loop
         self._store = store
         self._deps = Deps(loop, Scratch(), Deadlines(loop), observer, clock, report_bug, self._recheck_late)
-        self._admission = Admission(store.current.config.limits)
+        self._admissions = {direction: Admission(store.current.config.limits) for direction in Direction}
         self._acceptors: dict[ListenAddress, Acceptor] = {}
         self._live: set[Connection] = set()
         self._idle = asyncio.Event()
@@ -58,7 +59,8 @@ class Worker:
         """
         if generation is not self._store.current:
             self._store.publish(generation)
-        self._admission.limits = generation.config.limits
+        for admission in self._admissions.values():
+            admission.limits = generation.config.limits
         wanted = {service.config.listen: listener for listener, service in generation.services.items()}
         for address, acceptor in list(self._acceptors.items()):
             if wanted.get(address) != acceptor.listener or sockets.get(address) is not acceptor.listening:
@@ -66,17 +68,15 @@ class Worker:
         if not self._draining:
             for address, listener in wanted.items():
                 if address not in self._acceptors:
+                    has_room = self._admissions[listener.direction].has_room
                     self._acceptors[address] = Acceptor(
-                        self._loop, listener, sockets[address], self._has_room, self._take, self._starved
+                        self._loop, listener, sockets[address], has_room, self._take, self._starved
                     )
                 self._acceptors[address].resume()  # those that wait too: the cap may have been raised
         self._recheck_all(generation)
 
-    def _has_room(self) -> bool:
-        return self._admission.may_accept
-
     def _take(self, listener: Listener, sock: socket.socket, address: object) -> None:
-        generation, admission = self._store.current, self._admission
+        generation, admission = self._store.current, self._admissions[listener.direction]
         self._deps.observer.emit(Accepted(listener))
         remote, local = format_address(address), format_address(sock.getsockname())
         try:
@@ -87,9 +87,8 @@ class Worker:
             return
         admission.connections += 1
         admission.handshakes += 1
-        connection = Connection(
-            self._deps, generation, generation.services[listener], sock, (remote, local), self._handshake_is_over
-        )
+        release = partial(self._handshake_is_over, listener.direction)
+        connection = Connection(self._deps, generation, generation.services[listener], sock, (remote, local), release)
         self._live.add(connection)
         self._idle.clear()
         connection.task = self._loop.create_task(self._own(connection))
@@ -100,15 +99,17 @@ class Worker:
         finally:
             self._forget(connection)
 
-    def _handshake_is_over(self) -> None:
-        was_full = not self._admission.may_accept
-        self._admission.handshakes -= 1
-        if was_full and self._admission.may_accept:
+    def _handshake_is_over(self, direction: Direction) -> None:
+        admission = self._admissions[direction]
+        was_full = not admission.has_room()
+        admission.handshakes -= 1
+        if was_full and admission.has_room():
             for acceptor in self._acceptors.values():
-                acceptor.resume()
+                if acceptor.listener.direction is direction:
+                    acceptor.resume()
 
     def _forget(self, connection: Connection) -> None:
-        self._admission.connections -= 1
+        self._admissions[connection.service.listener.direction].connections -= 1
         self._live.discard(connection)
         connection.task = None  # the two would else wait for the garbage collector
         if not self._live:

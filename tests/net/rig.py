@@ -190,8 +190,8 @@ class Rig:
         assert len(recorder.of(Closed)) == len(recorder.of(Accepted))
         assert len(recorder.of(HandshakeEnded)) == len(recorder.of(HandshakeStarted))
         assert sum(event.change for event in recorder.of(HalfClosed)) == 0
-        admission = self.worker._admission
-        assert (admission.connections, admission.handshakes) == (0, 0)
+        for admission in self.worker._admissions.values():
+            assert (admission.connections, admission.handshakes) == (0, 0)
 
 
 class World:

@@ -198,6 +198,19 @@ async def test_clients_beyond_the_cap_of_handshakes_wait_and_are_served(world: W
     await rig.recorder.until_polled(lambda: len(rig.recorder.of(Accepted)) == 4, "those that waited")
 
 
+@pytest.mark.parametrize(
+    "limits", [Limits(handshakes=2), Limits(connections=2), Limits(handshakes_per_s=2, handshakes_per_s_per_source=2)]
+)
+async def test_strangers_who_fill_the_inbound_places_do_not_stop_our_own_app(world: World, limits: Limits) -> None:
+    upstream = world.listening()
+    rig = world.rig(inbound(("127.0.0.1", 1)), outbound(upstream.getsockname()), limits=limits)
+    for _ in range(2):
+        await world.dial(rig.address("http"))
+    await rig.recorder.until_polled(lambda: len(rig.worker.connections) == 2, "both are taken, and say nothing")
+    await world.dial(rig.address("payments"))
+    await world.accept_tls(upstream)
+
+
 async def test_a_cap_that_is_raised_while_it_is_reached_lets_the_waiting_in(world: World) -> None:
     rig = world.rig(inbound(("127.0.0.1", 1)), limits=Limits(handshakes=1))
     for _ in range(3):

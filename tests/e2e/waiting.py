@@ -16,7 +16,7 @@ from typing import TypeVar
 Address = tuple[str, int]
 Fact = TypeVar("Fact")
 
-PATIENCE_S = 20.0  # far beyond what anything here takes; a loaded machine may be slow, a hang must still end
+PATIENCE_S = 40.0  # far beyond what anything here takes; a loaded machine may be slow, a hang must still end
 _POLL_S = 0.01
 _LISTEN_STATE = "0A"  # TCP_LISTEN, as /proc/net/tcp has it
 

@@ -183,23 +183,33 @@ class DevServer:
             env=package_environment(),
             process_group=0,
         )
-        # No TaskGroup: what ends this (a terminal that went away) is to reach main() as it is.
-        ended = asyncio.create_task(self._note_end(sidecar))  # noqa: TID251  owned here: awaited below, come what may
-        try:
-            if await self._until_ready(sidecar):
-                if self._plan.upstream is not None:
-                    await self._warn_if_silent(upstream)
-                self._tell(upstream)
-            while not self._signals and not ended.done():
-                await self._wait_a_little()
-                self._renew_when_due()
-            status = await self._end(sidecar)
-        finally:
-            _kill(sidecar)
-            await ended  # reaped while there is a loop; asyncio complains about children that end later
+        status, lost = 1, None
+        async with asyncio.TaskGroup() as tasks:
+            ended = tasks.create_task(self._note_end(sidecar))
+            try:
+                status = await self._attend(sidecar, upstream, ended)
+            except OSError as error:
+                lost = error  # who read our output has left; kept, since out of here it would come as a group
+            finally:
+                _kill(sidecar)
+        if lost is not None:
+            raise lost
         if self._signals:
             return status
         raise DevFault(f"the sidecar ended by itself, with status {status}; what it said is above")
+
+    async def _attend(
+        self, sidecar: asyncio.subprocess.Process, upstream: UpstreamAddress, ended: asyncio.Task[None]
+    ) -> int:
+        """Say how to try it, renew while it serves, and drain it. Returns: its exit status."""
+        if await self._until_ready(sidecar):
+            if self._plan.upstream is not None:
+                await self._warn_if_silent(upstream)
+            self._tell(upstream)
+        while not self._signals and not ended.done():
+            await self._wait_a_little()
+            self._renew_when_due()
+        return await self._end(sidecar)
 
     def _on_signal(self) -> None:
         self._signals += 1

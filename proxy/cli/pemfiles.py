@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from proxy.ops.boundedread import read_bounded
 from proxy.tls.pemview import MAX_FILE_BYTES
 
 
@@ -21,8 +22,7 @@ def read_files(paths: Iterable[str]) -> tuple[dict[str, bytes], list[Unreadable]
     failed: list[Unreadable] = []
     for path in dict.fromkeys(paths):
         try:
-            with open(path, "rb") as file:
-                found[path] = file.read(MAX_FILE_BYTES + 1)
+            found[path] = read_bounded(path, MAX_FILE_BYTES)
         except OSError as error:
             failed.append(Unreadable(path, error.strerror or type(error).__name__))
         except ValueError:  # a NUL in the name

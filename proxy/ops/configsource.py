@@ -12,6 +12,7 @@ import msgspec
 from proxy.core.config import Config, ConfigFault
 from proxy.core.configfile import ConfigFaults, read_config
 from proxy.core.configyaml import MAX_FILE_BYTES
+from proxy.ops.boundedread import read_bounded
 
 STDIN = "-"
 
@@ -33,12 +34,11 @@ def read_source(path: str) -> Source:
     try:
         if path == STDIN:
             return Source(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "<stdin>")
-        with open(path, "rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)  # /dev/zero has no end; one byte too many is a fault of its own
+        text = read_bounded(path, MAX_FILE_BYTES)  # one byte too many is a fault of its own
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigFaults(path, (ConfigFault("", f"the configuration cannot be read: {why}"),)) from None
-    except ValueError:  # what open() says to a NUL
+    except ValueError:  # what the system says to a NUL
         raise ConfigFaults(path, (ConfigFault("", "that is not the path of a file"),)) from None
     return Source(text, path, os.path.dirname(path))
 

@@ -53,5 +53,5 @@ def test_a_file_that_may_not_be_read_is_one_sentence(monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     assert the_line("secret.yaml") == "secret.yaml: the configuration cannot be read: Permission denied"

@@ -2,7 +2,8 @@
 `mtls-sidecar validate`: every fault of a configuration at once, or one line that says what would run.
 
 Faults go to stdout, one a line, as `FILE:LINE: PATH: MESSAGE`, which editors and CI systems can follow; --json gives
-the same to programs. Warnings about the identity files go to stderr and change nothing about the exit status.
+the same to programs. Warnings (patterns that can match nobody, a key file that others can read) go to stderr and change
+nothing about the exit status.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 from proxy.cli.identitycheck import judge_identity_files
 from proxy.core.config import Config, InboundConfig, OutboundConfig
 from proxy.core.configfile import ConfigFaults
+from proxy.core.configwarnings import warnings_of
 from proxy.ops.configsource import read_config_file
 
 EXIT_GOOD = 0
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Validate; returns 0 where nothing is wrong, else 2."""
     try:
         config = read_config_file(args.config)
-        warnings = _check_identity_files(config, file=args.config)
+        warnings = (*warnings_of(config), *_check_identity_files(config, file=args.config))
     except ConfigFaults as faults:
         print(json.dumps(_faults_object(faults)) if args.json else faults)
         return EXIT_FAULTS

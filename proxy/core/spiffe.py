@@ -99,6 +99,19 @@ class IdPattern:
             return False
         return all(ours in ("*", their) for ours, their in zip(self.segments, theirs, strict=False))
 
+    def covers(self, other: "IdPattern") -> bool:
+        """Whether this pattern matches every ID that the other one matches."""
+        if other.trust_domain.name != self.trust_domain.name:
+            return False
+        ours, theirs = self.segments, other.segments
+        if self.open_ended:
+            # `**` stands for at least one segment, here and there.
+            if len(theirs) + other.open_ended <= len(ours):
+                return False
+        elif other.open_ended or len(theirs) != len(ours):
+            return False
+        return all(our in ("*", their) for our, their in zip(ours, theirs, strict=False))
+
     def nearness(self, spiffe_id: SpiffeId) -> int:
         """How far from the left pattern and ID agree: 0 for another trust domain, else 1 + segments in common."""
         if spiffe_id.trust_domain.name != self.trust_domain.name:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from proxy.core.config import Config
 from proxy.core.configchange import keep_fixed
 from proxy.core.configfile import ConfigFaults
+from proxy.core.configwarnings import warnings_of
 from proxy.core.events import Observer, Reloaded, ReloadResult
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.sockets import ListenFault
@@ -31,7 +32,7 @@ class Reloader:
 
     read_config: the configuration as it is on disk; raises ConfigFaults
     apply:       puts a generation in force; raises ListenFault when its addresses cannot be had, having changed nothing
-    notice:      told of what cannot change in place and was kept, one sentence each
+    notice:      told of what cannot change in place and was kept, and of warnings, one sentence each
     number_from: generations count on from here: a worker that took a dead one's place goes on where its siblings are
     """
 
@@ -151,6 +152,9 @@ class Reloader:
         if not same_identity:
             self._emit(IDENTITY, ReloadResult.PUBLISHED, Reason.RELOADED, _describe(generation))
             for warning in material.warnings:
+                self._notice(warning)
+        if before is None or config != before.config:
+            for warning in warnings_of(config):
                 self._notice(warning)
         if before is not None and config != before.config:
             self._emit(CONFIGURATION, ReloadResult.PUBLISHED, Reason.RELOADED, "the new configuration is in force")

@@ -90,6 +90,17 @@ def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert capsys.readouterr().out.startswith("<stdin>:7: x: ")
 
 
+def test_a_pattern_that_can_match_nobody_is_a_warning_beside_the_verdict(
+    write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(with_line(6, "allow: [spiffe://exmaple.org/ns/web/**]"))
+    assert run("--config", path) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{path}: good: ")
+    first = said.err.splitlines()[0]
+    assert first.startswith(f"{path}: warning: inbound[0].allow[0]: spiffe://exmaple.org/ns/web/** can match nobody")
+
+
 def test_faults_of_the_identity_files_are_faults(
     write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

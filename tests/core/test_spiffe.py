@@ -1,5 +1,6 @@
 """SPIFFE-ID 2 to 2.4 as tables, every byte where an alphabet matters, and patterns against a naive matcher."""
 
+import itertools
 import re
 
 import pytest
@@ -289,6 +290,30 @@ def test_matching_agrees_with_a_naive_matcher(domain, wanted, open_ended, other_
     pattern = f"spiffe://{domain}/{'/'.join(wanted)}"
     text = f"spiffe://{other_domain}/{'/'.join(path)}"
     assert naive_match(pattern, text) == parse_pattern(pattern).matches(parse_workload_id(text))
+
+
+_SMALL = [
+    "spiffe://a/" + "/".join(parts)
+    for length in (1, 2, 3)
+    for parts in itertools.product(("x", "y", "*"), repeat=length)
+]
+_SMALL_PATTERNS = [parse_pattern(text) for text in [*_SMALL, "spiffe://a/**", *(f"{text}/**" for text in _SMALL)]]
+_SMALL_IDS = [
+    parse_workload_id("spiffe://a/" + "/".join(parts))
+    for length in range(1, 6)
+    for parts in itertools.product("xyz", repeat=length)
+]
+
+
+def test_a_pattern_covers_another_exactly_when_it_matches_all_of_its_ids() -> None:
+    """Every pair of small patterns; `z` stands for the segments that no pattern names."""
+    matched = {pattern: frozenset(filter(pattern.matches, _SMALL_IDS)) for pattern in _SMALL_PATTERNS}
+    for one, other in itertools.product(_SMALL_PATTERNS, repeat=2):
+        assert one.covers(other) == (matched[one] >= matched[other]), f"{one} {other}"
+
+
+def test_a_pattern_of_another_trust_domain_covers_nothing() -> None:
+    assert not parse_pattern("spiffe://b/**").covers(parse_pattern("spiffe://a/x"))
 
 
 @given(ids)

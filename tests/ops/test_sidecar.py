@@ -33,6 +33,19 @@ async def until(fact: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def sidecar_of(path: str, log: logs.Log) -> Sidecar:
+    config = read_config_file(path)
+    return Sidecar(
+        config,
+        config_path=path,
+        read_config=lambda: read_config_file(path),
+        open_socket=lambda address: open_socket(address, {}),
+        log=log,
+        metrics=metrics_of(config),
+        clock=time.time,
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "sidecar.yaml").write_text(
@@ -52,16 +65,7 @@ async def test_a_bug_in_a_reload_is_said_and_tried_again_and_ends_nothing(
     path, said = str(folder / "sidecar.yaml"), folder / "log"
     with said.open("wb") as stream:
         log = logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
-    config = read_config_file(path)
-    sidecar = Sidecar(
-        config,
-        config_path=path,
-        read_config=lambda: read_config_file(path),
-        open_socket=lambda address: open_socket(address, {}),
-        log=log,
-        metrics=metrics_of(config),
-        clock=time.time,
-    )
+    sidecar = sidecar_of(path, log)
     running = asyncio.ensure_future(sidecar.run())
     await until(lambda: sidecar.ready()[0])
     with monkeypatch.context() as patch:
@@ -73,3 +77,19 @@ async def test_a_bug_in_a_reload_is_said_and_tried_again_and_ends_nothing(
     sidecar.quit()
     assert await running == 0
     log.close()
+
+
+async def test_a_pattern_that_can_match_nobody_is_said_at_the_start(folder: Path) -> None:
+    write_identity(folder, minting.authority())
+    path, said = folder / "sidecar.yaml", folder / "log"
+    path.write_text(path.read_text().replace("spiffe://example.org/**", "spiffe://exmaple.org/**"))
+    with said.open("wb") as stream:
+        log = logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    sidecar = sidecar_of(str(path), log)
+    running = asyncio.ensure_future(sidecar.run())
+    await until(lambda: sidecar.ready()[0])
+    sidecar.quit()
+    assert await running == 0
+    log.close()
+    notices = [line for line in said.read_text().splitlines() if '"notice"' in line]
+    assert "inbound[0].allow[0]: spiffe://exmaple.org/** can match nobody" in notices[0]

@@ -54,8 +54,8 @@ class Worker:
         """
         Put a generation in force: publish it, accept on exactly its listeners, and judge live connections by it.
 
-        sockets: an open socket for each listen address of the generation, and for no other; those that are in use and
-                 missing here are stopped, and are the caller's to close
+        sockets: a socket for each listen address of the generation; those that are in use and missing here are stopped,
+                 and are the caller's to close. In a drain, those that are not in use are closed
         """
         if generation is not self._store.current:
             self._store.publish(generation)
@@ -73,6 +73,9 @@ class Worker:
                         self._loop, listener, sockets[address], has_room, self._take, self._starved
                     )
                 self._acceptors[address].resume()  # those that wait too: the cap may have been raised
+        else:
+            for address in wanted.keys() - self._acceptors.keys():
+                sockets[address].close()  # nobody accepts there any more, and a backlog would make clients wait
         self._recheck_all(generation)
 
     def _take(self, listener: Listener, sock: socket.socket, address: object) -> None:
@@ -164,11 +167,6 @@ class Worker:
     def listeners(self) -> list[tuple[Listener, str]]:
         """What is accepted on now: the listener and where it is bound."""
         return [(acceptor.listener, acceptor.listening.bound) for acceptor in self._acceptors.values()]
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether every inbound listener accepts."""
-        return bool(self._acceptors) and not self._draining
 
     @property
     def connections(self) -> list[Connection]:

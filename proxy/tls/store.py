@@ -134,8 +134,12 @@ def _server_admission(policy: ServerPolicy, listener: Listener) -> "Callable[[Sp
 
 
 def server_name(outbound: OutboundConfig) -> str | None:
-    """The SNI to send: the configured one, else the upstream's host name; None for an IP address (RFC 6066 3)."""
+    """
+    The SNI to send: the configured one, else the upstream's host name; None for an IP address.
+
+    The dot that ends a name in DNS (and keeps a resolver from its search list) is not part of it. Source: RFC 6066 3
+    """
     if outbound.sni is not None:
         return outbound.sni
     upstream = outbound.upstream
-    return upstream.host if isinstance(upstream, TcpAddress) and not upstream.is_literal else None
+    return upstream.host.rstrip(".") if isinstance(upstream, TcpAddress) and not upstream.is_literal else None

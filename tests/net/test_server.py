@@ -10,6 +10,7 @@ from proxy.core.config import Limits, Mode, TcpAddress, Timeouts
 from proxy.core.events import Accepted
 from proxy.core.reasons import Reason
 from proxy.core.spiffe import parse_trust_domain
+from proxy.net.sockets import open_socket
 from proxy.tls.channel import End
 from tests import minting
 from tests.net.hello import client_hello
@@ -149,7 +150,6 @@ async def test_a_drain_closes_inbound_first_and_outbound_after_the_last_inbound_
     inbound_at, outbound_at = rig.address("http"), rig.address("payments")
     draining = asyncio.get_running_loop().create_task(rig.worker.drain(10))
     await rig.recorder.until_polled(lambda: len(rig.worker.listeners) == 1, "inbound has stopped")
-    assert not rig.worker.is_listening
     with pytest.raises(ConnectionRefusedError):
         await world.dial(inbound_at)
     out = await world.dial(outbound_at)  # the app still needs its upstream
@@ -165,6 +165,24 @@ async def test_a_drain_closes_inbound_first_and_outbound_after_the_last_inbound_
     await blocking(receive_to_end, out)
     out.close()
     assert await draining == 0
+
+
+async def test_a_listener_that_comes_in_the_middle_of_a_drain_keeps_nobody_waiting(world: World) -> None:
+    """A reload was under way when the drain began: its new socket must not listen for nobody."""
+    app = world.listening()
+    rig = world.rig(first := inbound(app.getsockname(), mode=Mode.DISABLE))
+    await alive(world, rig, app)
+    draining = asyncio.get_running_loop().create_task(rig.worker.drain(10))
+    await asyncio.sleep(0)
+    second = inbound(app.getsockname(), "late", listen=TcpAddress("127.0.0.3", 0))
+    late = rig.sockets[second.listen] = open_socket(second.listen, {})
+    address = late.sock.getsockname()
+    rig.apply(config_of(first, second))
+    with pytest.raises(ConnectionRefusedError):
+        await world.dial(address)
+    for connection in rig.worker.connections:
+        connection.end(Reason.DRAINED, "the test is over")
+    await draining
 
 
 async def test_what_is_left_when_the_drain_is_over_is_cut(world: World) -> None:

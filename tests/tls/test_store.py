@@ -187,6 +187,7 @@ def test_an_older_generation_is_not_published_and_the_one_in_force_stays(number)
     ("upstream", "sni", "sent"),
     [
         (TcpAddress("payments.shop.svc", 15006), None, "payments.shop.svc"),
+        (TcpAddress("payments.shop.svc.", 15006), None, "payments.shop.svc"),
         (TcpAddress("payments.shop.svc", 15006), "other.example", "other.example"),
         (TcpAddress("10.0.0.1", 15006), None, None),
         (TcpAddress("10.0.0.1", 15006), "other.example", "other.example"),

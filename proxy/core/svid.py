@@ -91,21 +91,26 @@ def read_leaf(certificate: x509.Certificate) -> LeafFacts:
     Raises: as judge_leaf
     """
     claims = _read_claims(certificate)
+    _judge_claims(claims)
+    return _facts(claims)
+
+
+def claimed_facts(certificate: x509.Certificate) -> LeafFacts:
+    """
+    Read them unjudged, for the log line of a peer that is refused for what else its leaf says. Nothing may trust them.
+
+    Raises: Rejected(NOT_AN_SVID), Rejected(SPIFFE_ID_MALFORMED), Rejected(CERTIFICATE_INVALID)
+    """
+    return _facts(_read_claims(certificate))
+
+
+def _facts(claims: _Claims) -> LeafFacts:
     return LeafFacts(
-        spiffe_id=_judge_claims(claims),
+        spiffe_id=_only_id(claims.uris),
         serial=f"{claims.serial:x}",
         not_before=claims.not_before,
         not_after=claims.not_after,
     )
-
-
-def claimed_id(certificate: x509.Certificate) -> SpiffeId:
-    """
-    Read the ID alone, for the log line of a peer that is refused for something else. Nothing may trust it.
-
-    Raises: Rejected(NOT_AN_SVID), Rejected(SPIFFE_ID_MALFORMED), Rejected(CERTIFICATE_INVALID)
-    """
-    return _only_id(_read_claims(certificate).uris)
 
 
 def judge_authority(certificate: x509.Certificate, trust_domain: TrustDomain) -> None:

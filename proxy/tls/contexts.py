@@ -72,7 +72,7 @@ class PeerContext:
         return self._verifier.verify(chain, self.purpose, self._clock())
 
     def leaf_facts(self, chain: list[Any]) -> LeafFacts | None:
-        """What the presented leaf claims, for the log; None when it is no SVID."""
+        """What the presented leaf claims, for the log; None when it names nobody."""
         return self._verifier.leaf_facts(chain[0]) if chain else None
 
     def remember(self, peer: PeerIdentity) -> None:

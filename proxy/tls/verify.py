@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import SpiffeId, TrustDomain
-from proxy.core.svid import LeafFacts, describe_validity, load_certificate, read_leaf
+from proxy.core.svid import LeafFacts, claimed_facts, describe_validity, load_certificate, read_leaf
 from proxy.tls import binding
 
 MAX_CHAIN = 10  # certificates on a path; SPIFFE deployments use two or three
@@ -85,6 +85,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
     weak_key, weak_signature: why it is too weak to count on; None when it is not
     leaf:                     what it would be as a leaf, or why it is none
+    claims:                   what it says of itself even so; None where it names nobody
     """
 
     der: bytes
@@ -93,6 +94,7 @@ class _Facts(msgspec.Struct, frozen=True):
     weak_key: str | None
     weak_signature: str | None
     leaf: LeafFacts | Rejected
+    claims: LeafFacts | None
 
 
 class Verifier:
@@ -140,12 +142,11 @@ class Verifier:
             raise Rejected(Reason.CERTIFICATE_INVALID, str(error)) from error
 
     def leaf_facts(self, certificate: Any) -> LeafFacts | None:
-        """What a leaf (X509) claims, unverified; None when it is no SVID."""
+        """What a leaf (X509) claims, unverified; None when it names nobody."""
         try:
-            leaf = self._read(certificate).leaf
+            return self._read(certificate).claims
         except Rejected:
             return None
-        return None if isinstance(leaf, Rejected) else leaf
 
     def der_of(self, certificate: Any) -> bytes:
         """The bytes of an X509. Raises: Rejected(CERTIFICATE_INVALID) when they cannot be parsed."""
@@ -195,8 +196,10 @@ class Verifier:
 def _read_facts(der: bytes) -> _Facts:
     certificate = load_certificate(der)
     leaf: LeafFacts | Rejected
+    claims: LeafFacts | None = None
     try:
-        leaf = read_leaf(certificate)
+        claims = claimed_facts(certificate)
+        leaf = claims = read_leaf(certificate)  # one value, where the two are the same
     except Rejected as rejected:
         leaf = Rejected(rejected.reason, rejected.detail)  # it is kept, and its traceback must not be
     return _Facts(
@@ -206,6 +209,7 @@ def _read_facts(der: bytes) -> _Facts:
         _weak_key(certificate),
         _weak_signature(certificate),
         leaf,
+        claims,
     )
 
 

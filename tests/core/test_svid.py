@@ -16,7 +16,7 @@ from proxy.core.spiffe import TrustDomain, parse_workload_id
 from proxy.core.svid import (
     MAX_CERTIFICATE_BYTES,
     LeafFacts,
-    claimed_id,
+    claimed_facts,
     describe_validity,
     judge_authority,
     judge_leaf,
@@ -123,7 +123,7 @@ def refusal(call, *arguments) -> Rejected:
 )
 def test_a_leaf_that_keeps_the_rules_is_its_uri(changes) -> None:
     certificate = load_certificate(mint(ID, **changes))
-    assert judge_leaf(certificate) == claimed_id(certificate) == parse_workload_id(ID)
+    assert judge_leaf(certificate) == claimed_facts(certificate).spiffe_id == parse_workload_id(ID)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_a_leaf_with_a_malformed_id_is_refused(text: str) -> None:
     assert refusal(judge_leaf, load_certificate(mint(text))).reason is Reason.SPIFFE_ID_MALFORMED
 
 
-def test_the_claimed_id_is_readable_where_another_rule_is_broken() -> None:
-    assert claimed_id(load_certificate(mint(ID, ca=True, usage=None))) == parse_workload_id(ID)
-    assert refusal(claimed_id, load_certificate(mint())).reason is Reason.NOT_AN_SVID
+def test_the_claimed_facts_are_readable_where_another_rule_is_broken() -> None:
+    assert claimed_facts(load_certificate(mint(ID, ca=True, usage=None))).spiffe_id == parse_workload_id(ID)
+    assert refusal(claimed_facts, load_certificate(mint())).reason is Reason.NOT_AN_SVID
 
 
 def test_the_facts_of_a_leaf_are_kept() -> None:
@@ -220,7 +220,7 @@ def test_a_serial_that_is_not_positive_is_refused_without_a_warning(serial: int)
 )
 def test_duplicate_and_malformed_extensions_are_an_invalid_certificate(der: bytes) -> None:
     certificate = load_certificate(der)
-    for call in (judge_leaf, read_leaf, claimed_id):
+    for call in (judge_leaf, read_leaf, claimed_facts):
         assert refusal(call, certificate).reason is Reason.CERTIFICATE_INVALID
     assert refusal(judge_authority, certificate, EXAMPLE).reason is Reason.CERTIFICATE_INVALID
 
@@ -266,7 +266,7 @@ def judge_everything(der: bytes) -> None:
     if reason_of(load_certificate, der):
         return
     certificate = load_certificate(der)
-    for call in (judge_leaf, read_leaf, claimed_id):
+    for call in (judge_leaf, read_leaf, claimed_facts):
         assert reason_of(call, certificate) in {*invalid, Reason.NOT_AN_SVID, Reason.SPIFFE_ID_MALFORMED}
     assert reason_of(judge_authority, certificate, EXAMPLE) in invalid
     assert reason_of(describe_validity, certificate, 0.0) in invalid

@@ -224,6 +224,13 @@ def test_what_a_leaf_claims_can_be_read_although_nobody_vouches_for_it():
     assert ALONE.leaf_facts(binding.x509_of(der(minting.without_san(ROOT).leaf))) is None
 
 
+def test_a_leaf_that_breaks_another_rule_is_known_by_name_in_the_log():
+    no_svid = minting.with_key_usage(ROOT, "digital_signature", "crl_sign")
+
+    assert refusal(ALONE, no_svid).reason == Reason.NOT_AN_SVID
+    assert str(ALONE.leaf_facts(binding.x509_of(der(no_svid.leaf))).spiffe_id) == minting.CART
+
+
 def test_strangers_cannot_fill_the_memory(monkeypatch):
     monkeypatch.setattr(verify, "_REMEMBERED_CERTIFICATES", 4)
     verifier = verifier_of({minting.DOMAIN: ROOT})

@@ -92,17 +92,19 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.CERTIFICATE_EXPIRED: Explanation(
         Kind.REJECTED,
         "A certificate in the chain is past its notAfter.",
-        "Compare both clocks in the detail. If they agree, rotation has stopped: look at the issuer.",
+        "If both clocks agree, rotation has stopped: look at the issuer. Otherwise set the wrong one right (NTP, chrony).",
     ),
     Reason.CERTIFICATE_NOT_YET_VALID: Explanation(
         Kind.REJECTED,
         "A certificate in the chain is before its notBefore.",
-        "Compare both clocks in the detail: nearly always one of them is wrong. Check NTP or chrony on both nodes.",
+        "Compare both clocks: nearly always one of them is wrong. Check NTP or chrony on both nodes.",
     ),
     Reason.CERTIFICATE_INVALID: Explanation(
         Kind.REJECTED,
-        "The chain breaks a rule of RFC 5280 (a constraint, an unknown critical extension) or is too weak.",
-        "Issue the certificate anew; `mtls-sidecar certs show FILE` prints what it holds.",
+        "The chain breaks a rule of RFC 5280 (a constraint, an unknown critical extension) or is too weak; or a bundle "
+        "holds what is no CA of its trust domain.",
+        "Issue the certificate anew; where a bundle is at fault, name the file that holds that trust domain's own CAs. "
+        "`mtls-sidecar certs show FILE` prints what a file holds.",
     ),
     Reason.NOT_AN_SVID: Explanation(
         Kind.REJECTED,
@@ -271,12 +273,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.FILE_MISSING: Explanation(
         Kind.RELOAD,
         "A file of the identity or the configuration is not there or cannot be read.",
-        "Check the path, the volume mount and the permissions named in the detail.",
+        "Check the path, the volume mount and the permissions.",
     ),
     Reason.PEM_MALFORMED: Explanation(
         Kind.RELOAD,
-        "A file does not hold the PEM that it should.",
-        "The detail names the file and what was expected in it; `mtls-sidecar certs show FILE` prints what is there.",
+        "A file does not hold the PEM that it should, or a key that is too weak or of a kind that is not taken.",
+        "Put there what was expected; `mtls-sidecar certs show FILE` prints what is there.",
     ),
     Reason.CHAIN_UNTRUSTED: Explanation(
         Kind.RELOAD,

@@ -59,6 +59,10 @@ def test_a_warning_is_shown_beside_the_verdict_and_changes_nothing(
             Reason.CHAIN_UNTRUSTED,
         ),
         (
+            lambda folder: (folder / "ca.crt").write_bytes(minting.authority("partner.test").bundle_pem),
+            Reason.CERTIFICATE_INVALID,
+        ),
+        (
             lambda folder: minting.write_identity(folder, minting.expired(ROOT), {DOMAIN: ROOT}),
             Reason.CERTIFICATE_EXPIRED,
         ),
@@ -75,5 +79,6 @@ def test_a_bad_set_is_status_2_with_reason_and_advice(
     assert run(tmp_path) == 2
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{tmp_path / 'sidecar.yaml'}: identity: {reason}: ")
-    assert str(tmp_path / "tls.") in line
+    assert str(tmp_path / "tls.") in line or str(tmp_path / "ca.crt") in line
     assert line.endswith(EXPLANATIONS[reason].advice)
+    assert "the detail" not in line  # which is a key of the log; here it is the sentence before

@@ -59,13 +59,14 @@ class _Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that argv (default: the process's own arguments) asks for; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
     try:
         try:
             status = _dispatch(words)
         except SystemExit as leaving:  # argparse, after --help or a usage error
             status = leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
-        # Now and not at exit, where a closed pipe could only be reported as an ignored exception. By print, since
-        # there is no sys.stdout at all where the caller closed it.
+        # Now and not at exit, where a closed pipe could only be reported as an ignored exception. By print and not by
+        # flush() alone, which forgets what argparse tried to write in vain where nothing is buffered.
         print(end="", flush=True)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -118,6 +119,23 @@ def _dispatch(words: list[str]) -> int:
         return EXIT_USAGE
     status: int = module.run(args)
     return status
+
+
+def _open_standard_streams() -> None:
+    """
+    Put /dev/null where the caller closed standard input, output or error.
+
+    Otherwise the next socket gets that number: what is printed would reach a peer, and libuv aborts the process when it
+    has to close such a one.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            os.set_inheritable(number, True)  # workers are to have it as well
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  for as long as the process lives
 
 
 def _discard_output() -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,23 @@ def test_a_closed_standard_output_is_no_failure() -> None:
         ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "--version"], stderr=subprocess.PIPE, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_standard_streams_that_the_caller_closed_are_no_place_for_a_socket(
+    tmp_path: Path, closed: str, loop: str
+) -> None:
+    """It waits for an identity that never comes, with its admin socket open, and then ends in order."""
+    (tmp_path / "sidecar.yaml").write_text(
+        f"identity: {{cert: a, key: b, bundles: {{example.org: c}}, wait_s: 0.1}}\n"
+        f"admin: {{listen: 'unix:{tmp_path}/a'}}\n"
+        "inbound: [{name: x, listen: '127.0.0.1:0', upstream: '127.0.0.1:9', mode: DISABLE}]\n"
+    )
+    command = [*PROGRAM, "run", "--loop", loop, "--config", str(tmp_path / "sidecar.yaml")]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"giving up" in done.stderr or "2>&-" in closed
 
 
 def test_python_dash_m_proxy_is_the_program() -> None:

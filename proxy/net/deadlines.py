@@ -57,11 +57,15 @@ class Deadlines:
     def _on_timer(self) -> None:
         self._timer = None
         now = int(self._loop.time() / GRAIN_S)
-        while self._order and self._order[0] <= now:
-            for due in self._buckets.pop(heapq.heappop(self._order)):
-                due()
-        # Empty buckets on the way need no visit; the heap forgets them here.
-        while self._order and not self._buckets[self._order[0]]:
-            del self._buckets[heapq.heappop(self._order)]
-        if self._order and self._timer is None:
-            self._arm(self._order[0])
+        try:
+            while self._order and self._order[0] <= now:
+                bucket = self._buckets[self._order[0]]
+                while bucket:
+                    bucket.pop()()
+                del self._buckets[heapq.heappop(self._order)]
+            # Empty buckets on the way need no visit; the heap forgets them here.
+            while self._order and not self._buckets[self._order[0]]:
+                del self._buckets[heapq.heappop(self._order)]
+        finally:  # also where one of them raised: the others have not gone with it
+            if self._order and self._timer is None:
+                self._arm(self._order[0])

@@ -12,6 +12,8 @@ Its life is one state, and what the loop watches follows from it, so that nothin
 When a *write* fails, the peer may have said why just before (a TLS alert, the rest of an answer), and that still lies
 in the receive buffer. So a broken sink ends only its own direction: the opposite pump reads on to the end that is
 there. An error behind bytes is announced once at most (tls/channel.py), so whoever sees one looks again by itself.
+
+What the loop calls here has no task to fail: an exception of ours is handed to the relay, which ends by it.
 """
 
 from enum import Enum, auto
@@ -65,26 +67,29 @@ class Pump:
     def on_readable(self) -> None:
         """Move what is there. The hot path: every line here is paid for with every message."""
         relay, source = self._relay, self.source
-        scratch = relay.scratch
-        n = source.receive(scratch)
-        if n:
-            self.count += n
-            relay.active_at = relay.time()
-            if not relay.looks_for_errors:
-                relay.look_for_errors()
-            taken = self.sink.send(scratch, n)
-            if taken != n:
-                self._loop.remove_reader(source.fd)
-                if taken < 0:
-                    self._sink_broke()
-                    return
-                self._stall(bytes(scratch.view[taken:n]))
-        if source.ending and self.state is State.FLOWING:
-            if source.end is not None:
-                self._loop.remove_reader(source.fd)
-                self._source_ended()
-            else:
-                self.read_on()
+        try:
+            scratch = relay.scratch
+            n = source.receive(scratch)
+            if n:
+                self.count += n
+                relay.active_at = relay.time()
+                if not relay.looks_for_errors:
+                    relay.look_for_errors()
+                taken = self.sink.send(scratch, n)
+                if taken != n:
+                    self._loop.remove_reader(source.fd)
+                    if taken < 0:
+                        self._sink_broke()
+                        return
+                    self._stall(bytes(scratch.view[taken:n]))
+            if source.ending and self.state is State.FLOWING:
+                if source.end is not None:
+                    self._loop.remove_reader(source.fd)
+                    self._source_ended()
+                else:
+                    self.read_on()
+        except Exception as bug:  # costs nothing while there is none; the loop would call again and again
+            relay.crash(bug)
 
     def read_on(self) -> None:
         """Look again without being told to: the source has failed behind what was read, and that is told only once."""
@@ -96,13 +101,25 @@ class Pump:
 
     def on_first_readable(self) -> None:
         """As on_readable, until `answered` has heard enough of the upstream: then the hot path takes over."""
+        relay = self._relay
         self.on_readable()
-        answered = self._relay.answered
-        if (answered is None or answered(self.count)) and self.state is State.FLOWING and self.source.end is None:
+        try:
+            heard_enough = relay.answered is None or relay.answered(self.count)
+        except Exception as bug:
+            relay.crash(bug)
+            return
+        if heard_enough and self.state is State.FLOWING and self.source.end is None:
             watch_readable(self._loop, self.source.fd, self.on_readable)
 
     def on_writable(self) -> None:
         """Offer the pending bytes again, and then the end of the stream if it has been reached."""
+        relay = self._relay
+        try:
+            self._offer()
+        except Exception as bug:
+            relay.crash(bug)
+
+    def _offer(self) -> None:
         if self._pending:
             taken = self.sink.send_bytes(self._pending)
             if taken < 0:

@@ -143,6 +143,12 @@ class Relay:
         if not self._ended.done():
             self._ended.set_result(Outcome(reason, detail))
 
+    def crash(self, bug: BaseException) -> None:
+        """End it because of an exception of ours, which `run` then raises."""
+        if not self._ended.done():
+            self._ended.set_exception(bug)
+        self._rest()
+
     def retime(self, timeouts: Timeouts, peer: PeerIdentity | None) -> None:
         """Apply the deadlines of a new generation: its time-outs, and when the peer's path lapses now."""
         self._timeouts, self._peer = timeouts, peer

@@ -81,3 +81,15 @@ async def test_nothing_of_many_connections_that_are_gone_is_left() -> None:
         deadlines.discard(gone.on_due, gone.bucket)
     await Alarm(deadlines, 1.1).wait()
     assert (len(deadlines._buckets), len(deadlines._order)) == (0, 0)
+
+
+async def test_an_exception_in_one_takes_none_of_the_others_along() -> None:
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context["exception"]))
+    deadlines = Deadlines(loop)
+    others = [Alarm(deadlines, 0.1) for _ in range(3)]
+    deadlines.add(lambda: 1 / 0, others[0].at)
+    for alarm in others:
+        await alarm.wait()
+    assert [type(bug) for bug in complaints] == [ZeroDivisionError]

@@ -56,6 +56,18 @@ class Accepted(msgspec.Struct, frozen=True):
     listener: Listener
 
 
+class Saturated(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    `limits.handshakes` is reached, and clients of this listener wait in the backlog. Told at most every few seconds.
+
+    handshakes: places that are taken; silent: how many of them by clients that have not begun a handshake yet
+    """
+
+    listener: Listener
+    handshakes: int
+    silent: int
+
+
 class HandshakeStarted(msgspec.Struct, frozen=True):
     """A TLS handshake began (handshakes_active + 1); it ends in exactly one HandshakeEnded."""
 
@@ -142,7 +154,18 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     generation: int  # the trust generation in force afterwards
 
 
-Event = Accepted | HandshakeStarted | HandshakeEnded | Detected | Dialed | Relaying | HalfClosed | Closed | Reloaded
+Event = (
+    Accepted
+    | Saturated
+    | HandshakeStarted
+    | HandshakeEnded
+    | Detected
+    | Dialed
+    | Relaying
+    | HalfClosed
+    | Closed
+    | Reloaded
+)
 
 
 class Observer(Protocol):

@@ -92,7 +92,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.CERTIFICATE_EXPIRED: Explanation(
         Kind.REJECTED,
         "A certificate in the chain is past its notAfter.",
-        "If both clocks agree, rotation has stopped: look at the issuer. Otherwise set the wrong one right (NTP, chrony).",
+        "If both clocks agree, rotation has stopped: look at the issuer. Otherwise set the wrong one right (chrony).",
     ),
     Reason.CERTIFICATE_NOT_YET_VALID: Explanation(
         Kind.REJECTED,

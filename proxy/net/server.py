@@ -11,8 +11,8 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from proxy.core.config import ListenAddress
-from proxy.core.events import Accepted, Closed, Direction, Listener, Observer
+from proxy.core.config import ListenAddress, Mode
+from proxy.core.events import Accepted, Closed, Direction, Listener, Observer, Saturated
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.admission import Admission
 from proxy.net.connection import live
@@ -21,10 +21,12 @@ from proxy.net.dialer import format_address
 from proxy.net.listener import Acceptor
 from proxy.net.recheck import Verdicts, recheck
 from proxy.net.sockets import ListeningSocket
-from proxy.net.state import Connection, Deps
+from proxy.net.state import Connection, Deps, Phase
 from proxy.tls.channel import PlainChannel, Scratch
-from proxy.tls.store import Generation, Store
+from proxy.tls.store import Generation, OutboundService, Service, Store
 from proxy.tls.verify import PeerIdentity
+
+SATURATED_S = 10.0  # between two words about handshakes that leave clients waiting
 
 Sockets = Mapping[ListenAddress, ListeningSocket]
 
@@ -49,6 +51,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._say_saturated_at = 0.0
 
     def apply(self, generation: Generation, sockets: Sockets) -> None:
         """
@@ -68,7 +71,7 @@ class Worker:
         if not self._draining:
             for address, listener in wanted.items():
                 if address not in self._acceptors:
-                    has_room = self._admissions[listener.direction].has_room
+                    has_room = partial(self._has_room, listener)
                     self._acceptors[address] = Acceptor(
                         self._loop, listener, sockets[address], has_room, self._take, self._starved
                     )
@@ -89,12 +92,31 @@ class Worker:
             self._emit_refused(listener, remote, local, rejected)
             return
         admission.connections += 1
-        admission.handshakes += 1
-        release = partial(self._handshake_is_over, listener.direction)
-        connection = Connection(self._deps, generation, generation.services[listener], sock, (remote, local), release)
+        service = generation.services[listener]
+        release = None
+        if _shakes_hands(service):
+            admission.handshakes += 1
+            release = partial(self._handshake_is_over, listener.direction)
+        connection = Connection(self._deps, generation, service, sock, (remote, local), release)
         self._live.add(connection)
         self._idle.clear()
         connection.task = self._loop.create_task(self._own(connection))
+
+    def _has_room(self, listener: Listener) -> bool:
+        """Whether a client of this listener may be taken from the backlog; says so, now and then, when not."""
+        admission = self._admissions[listener.direction]
+        if admission.has_room() or not _shakes_hands(self._store.current.services[listener]):
+            return True
+        now = self._loop.time()
+        if now >= self._say_saturated_at:
+            self._say_saturated_at = now + SATURATED_S
+            silent = sum(
+                connection.phase is Phase.DETECTING
+                for connection in self._live
+                if connection.service.listener.direction is listener.direction
+            )
+            self._deps.observer.emit(Saturated(listener=listener, handshakes=admission.handshakes, silent=silent))
+        return False
 
     async def _own(self, connection: Connection) -> None:
         try:
@@ -214,3 +236,8 @@ class Worker:
         if tasks:
             timeout = None if deadline is None else max(0.0, deadline - self._loop.time())
             await asyncio.wait(tasks, timeout=timeout)
+
+
+def _shakes_hands(service: Service) -> bool:
+    """Whether its connections count among `limits.handshakes`: all but those of a DISABLE listener."""
+    return isinstance(service, OutboundService) or service.config.mode is not Mode.DISABLE

@@ -89,7 +89,7 @@ class Connection:
         service: Service,
         sock: socket.socket,
         addresses: tuple[str, str],
-        release: Callable[[], None],
+        release: Callable[[], None] | None,
     ) -> None:
         self.deps = deps
         self.generation = generation

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from proxy.core.config import LogFormat, LogLevel
-from proxy.core.events import Closed, Event, Reloaded, ReloadResult
+from proxy.core.events import Closed, Event, Reloaded, ReloadResult, Saturated
 from proxy.core.reasons import EXPLANATIONS, Kind
 from proxy.ops.linewriter import LineWriter
 from proxy.ops.printable import printable, printable_json
@@ -114,7 +114,11 @@ class LogRenderer:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.handlers: dict[type, Callable[[Any], None]] = {Closed: self._connection, Reloaded: self._reload}
+        self.handlers: dict[type, Callable[[Any], None]] = {
+            Closed: self._connection,
+            Reloaded: self._reload,
+            Saturated: self._saturated,
+        }
 
     def emit(self, event: Event) -> None:
         """Take one fact; never raises, never waits."""
@@ -145,6 +149,17 @@ class LogRenderer:
             self._log.info("connection", **fields)
         else:
             self._log.warning("connection", advice=advice, **fields)
+
+    def _saturated(self, saturated: Saturated) -> None:
+        self._log.warning(
+            "saturated",
+            direction=saturated.listener.direction,
+            listener=saturated.listener.name,
+            detail=f"limits.handshakes is reached ({saturated.handshakes}): clients wait in the backlog; "
+            f"{saturated.silent} of the places are held by clients that have not begun a handshake",
+            advice="If they are real, raise limits.handshakes. If they are silent, lower timeouts.handshake_s or set "
+            "limits.handshakes_per_s_per_source, and look at who they are in /connections.",
+        )
 
     def _reload(self, reloaded: Reloaded) -> None:
         fields: dict[str, object] = {

@@ -100,6 +100,12 @@ FAMILIES = (
     ),
     Family("connections_active", Type.GAUGE, _AT, "Connections that are open, from the accept to the close."),
     Family("handshakes_active", Type.GAUGE, (), "TLS handshakes that are running."),
+    Family(
+        "saturated_total",
+        Type.COUNTER,
+        _AT,
+        "Times that `limits.handshakes` was found reached while clients waited; counted at most every 10 s.",
+    ),
     Family("half_closed_connections", Type.GAUGE, (), "Connections of which one side has finished sending."),
     Family(
         "certificate_not_after_timestamp_seconds",

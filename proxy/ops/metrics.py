@@ -30,6 +30,7 @@ from proxy.core.events import (
     Relaying,
     Reloaded,
     ReloadResult,
+    Saturated,
     Security,
 )
 from proxy.core.reasons import EXPLANATIONS, Kind, Reason
@@ -65,6 +66,7 @@ class Metrics:
         self._detection_s = histogram("detection_seconds", registry)
         self._active = gauge("connections_active", registry)
         self._handshakes_active = gauge("handshakes_active", registry).labels()
+        self._saturated = counter("saturated_total", registry)
         self._half_closed = gauge("half_closed_connections", registry).labels()
         self._not_after = gauge("certificate_not_after_timestamp_seconds", registry)
         self._generation = gauge("trust_generation", registry).labels()
@@ -79,6 +81,7 @@ class Metrics:
         self.handlers: dict[type, Callable[[Any], None]] = {
             Accepted: self._accepted,
             Detected: self._detected,
+            Saturated: self._saturated_one,
             HandshakeStarted: self._handshake_started,
             HandshakeEnded: self._handshake_ended,
             Dialed: self._dialed,
@@ -103,6 +106,9 @@ class Metrics:
 
     def _detected(self, event: Detected) -> None:
         self._listener(event.listener).detection_s.observe(event.seconds)
+
+    def _saturated_one(self, event: Saturated) -> None:
+        self._saturated.labels(event.listener.direction.value, event.listener.name).value += 1
 
     def _handshake_started(self, _event: HandshakeStarted) -> None:
         self._handshakes_active.value += 1

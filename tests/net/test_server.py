@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.config import Limits, Mode, TcpAddress, Timeouts
-from proxy.core.events import Accepted
+from proxy.core.events import Accepted, Saturated
 from proxy.core.reasons import Reason
 from proxy.core.spiffe import parse_trust_domain
 from proxy.net.sockets import open_socket
@@ -197,6 +197,20 @@ async def test_what_is_left_when_the_drain_is_over_is_cut(world: World) -> None:
 async def test_a_drain_with_nothing_to_do_is_over_at_once(world: World) -> None:
     rig = world.rig(inbound(("127.0.0.1", 1)))
     assert await rig.worker.drain(0) == 0
+
+
+async def test_silent_clients_at_the_cap_are_told_of_and_starve_no_listener_that_shakes_no_hands(world: World) -> None:
+    app = world.listening()
+    strict = inbound(app.getsockname(), "strict")
+    plain = inbound(app.getsockname(), "plain", mode=Mode.DISABLE, listen=TcpAddress("127.0.0.3", 0))
+    rig = world.rig(strict, plain, limits=Limits(handshakes=2))
+    for _ in range(3):
+        await world.dial(rig.address("strict"))
+    saturated = await rig.recorder.until(lambda: rig.recorder.of(Saturated), "it was said that clients wait")
+    assert [(event.listener.name, event.handshakes, event.silent) for event in saturated] == [("strict", 2, 2)]
+    await world.dial(rig.address("plain"))
+    await world.accept(app)
+    assert len(rig.recorder.of(Saturated)) == 1
 
 
 async def test_clients_beyond_the_cap_of_handshakes_wait_and_are_served(world: World) -> None:

@@ -8,10 +8,11 @@ failed; 2 a wrong argument, or a file that cannot be read.
 
 import argparse
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from proxy.cli.arguments import duration_s
+from proxy.core.addresses import AddressFault, parse_server_name_pattern
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import parse_trust_domain, parse_workload_id
 
@@ -67,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     issue.add_argument("--ca", metavar="DIR", type=Path, required=True, help="folder that `certs ca` wrote")
     issue.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for tls.crt, tls.key, ca.crt")
     _add_key_arguments(issue, ttl="1h")
-    issue.add_argument("--dns", metavar="NAME", nargs="+", action="extend", default=[], help="DNS names to add")
+    issue.add_argument(
+        "--dns", metavar="NAME", type=_dns_name, nargs="+", action="extend", default=[], help="DNS names to add"
+    )
     issue.set_defaults(run_certs=_issue_svid)
 
     show = _subparser(subparsers, "show", "show what PEM files hold, and what is wrong with it", _SHOW_EXAMPLES)
@@ -128,6 +131,13 @@ def _add_key_arguments(parser: argparse.ArgumentParser, *, ttl: str) -> None:
     )
 
 
+def _dns_name(text: str) -> str:
+    try:
+        return parse_server_name_pattern(text)
+    except AddressFault as fault:
+        raise argparse.ArgumentTypeError(f"{text!r} is no DNS name: {fault}") from None
+
+
 def _create_ca(args: argparse.Namespace, now: datetime) -> int:
     from proxy.tls.authority import Authority
     from proxy.tls.identityfiles import BUNDLE_FILE, CA_KEY_FILE, write_authority
@@ -176,6 +186,10 @@ def _issue_svid(args: argparse.Namespace, now: datetime) -> int:
     except OSError as error:
         return complain(f"cannot write the SVID to {out}: {error.strerror}", status=1)
     print(f"Issued {svid.spiffe_id}, valid until {svid.leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}.")
+    if svid.leaf.not_valid_after_utc + timedelta(seconds=1) < now + timedelta(
+        seconds=args.ttl
+    ):  # X.509 cuts to seconds
+        print(f"That is when the CA in {args.ca} expires: no SVID outlives its CA, so --ttl was cut.")
     print("In the configuration:")
     print("  identity:")
     print(f"    cert: {out / CERT_FILE}")

@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the admin endpoint (default: {DEFAULT_ADMIN}, or a free port where that is taken)",
     )
     parser.add_argument(
-        "--mode", type=_mode, default=Mode.STRICT, help="STRICT, PERMISSIVE or DISABLE (default: STRICT)"
+        "--mode",
+        type=_mode,
+        default=Mode.STRICT,
+        help="STRICT (mutual TLS), PERMISSIVE (plaintext as well) or DISABLE (bytes as they come); default: STRICT",
     )
     parser.add_argument(
         "--state", metavar="DIR", type=Path, default=DEFAULT_STATE, help="state folder (default: %(default)s)"
@@ -150,7 +153,8 @@ def _mode(text: str) -> Mode:
         return Mode(text.upper())
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no mode: STRICT takes mutual TLS alone, PERMISSIVE plaintext as well, DISABLE only plaintext"
+            f"{text!r} is no mode: STRICT takes mutual TLS alone, PERMISSIVE plaintext as well, DISABLE relays bytes "
+            "as they come"
         ) from None
 
 

@@ -18,6 +18,7 @@ MAX_COUNT = 1_000_000_000
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+")
 _NEGATIVE = re.compile(r"-[0-9.]+")
+_EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|sec|m|min|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -103,5 +104,9 @@ def _check_is_number(scalar: Scalar, words: str) -> None:
         if _NEGATIVE.fullmatch(scalar.text):
             raise Wrong(f"expected {words}, got {quote(scalar.text)}; it cannot be negative")
         return
-    hint = "; remove the quotes" if scalar.type is ScalarType.STRING and _NUMBER.fullmatch(scalar.text) else ""
+    hint = ""
+    if scalar.type is ScalarType.STRING and _NUMBER.fullmatch(scalar.text):
+        hint = "; remove the quotes"
+    elif _EXPONENT.fullmatch(scalar.text):  # a number to YAML 1.2, text to YAML 1.1
+        hint = "; write it out, without an exponent"
     raise Wrong(f"expected {words}, got {describe(scalar)}{hint}")

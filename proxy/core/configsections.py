@@ -57,8 +57,12 @@ def _built(value: object) -> object:
     return tuple(_built(item) for item in value) if isinstance(value, tuple) else value
 
 
-def read_section(table: Table, node: Node, path: str, faults: Faults) -> Section | None:
-    """Read every key of a mapping, faulty neighbours or not; None where there is no mapping to read."""
+def read_section(table: Table, node: Node, path: str, faults: Faults, *, whole: bool = True) -> Section | None:
+    """
+    Read every key of a mapping, faulty neighbours or not; None where there is no mapping to read.
+
+    whole: every required key has to be there; False for a section that stands twice, whose halves may make one
+    """
     if not isinstance(node, Mapping):
         keys = ", ".join(row.name for row in table.fields)
         faults.add(path, node.line, f"expected a mapping with the keys {keys}; got {describe(node)}")
@@ -72,7 +76,7 @@ def read_section(table: Table, node: Node, path: str, faults: Faults) -> Section
         else:
             _read_entry(section, row, entry, faults)
     for row in table.fields:
-        if table.is_required(row.name) and row.name not in section.lines:
+        if whole and table.is_required(row.name) and row.name not in section.lines:
             faults.add(child_path(path, row.name), node.line, f"missing, and required: {row.meaning}")
     return section
 
@@ -86,7 +90,7 @@ def _read_entry(section: Section, row: Field, entry: Entry, faults: Faults) -> N
             return
         value = None
     elif isinstance(row.kind, Table):
-        found = read_section(row.kind, node, path, faults)
+        found = read_section(row.kind, node, path, faults, whole=not entry.repeated)
         value = BAD if found is None else found
     elif isinstance(row.kind, ListOfTables):
         value = _read_sections(row.kind.table, node, path, faults)

@@ -62,6 +62,38 @@ def test_an_svid_of_every_key_type_is_issued(ca: Path, tmp_path: Path, key_type:
     assert (out / "ca.crt").read_bytes() == read_authority(ca).bundle_pem
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a b", "letters, digits"),
+        ("", "letters, digits"),
+        ("127.0.0.1", "never an IP address"),
+        ("::1", "never an IP address"),
+        ("a" * 64, "1 to 63"),
+        ("*", "write *.DOMAIN"),
+        ("caf\u00e9.example", "xn--"),
+    ],
+)
+def test_what_is_no_dns_name_is_a_usage_error(
+    ca: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, why: str
+) -> None:
+    out = tmp_path / "svid"
+    assert main(["certs", "issue", minting.CART, "--ca", str(ca), "--out", str(out), "--dns", "a.example", name]) == 2
+    said = capsys.readouterr().err
+    assert "is no DNS name" in said
+    assert why in said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("ttl", "cut"), [("1h", False), ("364d", False), ("366d", True)])
+def test_a_life_that_the_ca_cannot_give_is_said_to_be_cut(
+    ca: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ttl: str, cut: bool
+) -> None:
+    out = tmp_path / "svid"
+    assert main(["certs", "issue", minting.CART, "--ca", str(ca), "--out", str(out), "--ttl", ttl]) == 0
+    assert ("so --ttl was cut" in capsys.readouterr().out) == cut
+
+
 def test_the_configuration_to_use_is_printed(ca: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certs", "issue", minting.CART, "--ca", str(ca), "--out", str(tmp_path / "svid")]) == 0
     said = capsys.readouterr().out

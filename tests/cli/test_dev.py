@@ -245,6 +245,7 @@ def taken() -> Iterator[Address]:
     ("options", "sentence"),
     [
         (["--mode", "strct"], "'strct' is no mode"),
+        (["--mode", "off"], "DISABLE relays bytes"),
         (["--ttl", "1"], "out of range"),
         (["--ttl", "soon"], "is no duration"),
         (["--upstream", "8000"], "the host is missing"),

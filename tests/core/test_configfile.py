@@ -234,7 +234,7 @@ FAULTS = [
     (with_top("timeouts: {idle_s: 1_000}"), 7, "timeouts.idle_s", "plain decimal number"),
     (with_top("timeouts: {idle_s: 0x10}"), 7, "timeouts.idle_s", "plain decimal number"),
     (with_top("timeouts: {idle_s: 1:30}"), 7, "timeouts.idle_s", "plain decimal number"),
-    (with_top("timeouts: {idle_s: 1e3}"), 7, "timeouts.idle_s", "got text '1e3'"),
+    (with_top("timeouts: {idle_s: 1e3}"), 7, "timeouts.idle_s", "got text '1e3'; write it out, without an exponent"),
     (with_top("timeouts: {idle_s: 10s}"), 7, "timeouts.idle_s", "write seconds as a number: 10"),
     (with_top("timeouts: {idle_s: 1h}"), 7, "timeouts.idle_s", "write seconds as a number: 3600"),
     (with_top("timeouts: {idle_s: '10'}"), 7, "timeouts.idle_s", "remove the quotes"),

@@ -87,6 +87,12 @@ def test_a_key_that_stands_twice_is_a_fault_and_both_values_are_read() -> None:
     assert faults(text)[1][2] == "the key stands twice; the first is on line 8"
 
 
+def test_a_section_that_stands_twice_is_not_said_to_miss_what_the_other_half_has() -> None:
+    line, path, message = the_fault(GOOD + "identity:\n  refresh_s: 1\n")
+    assert (line, path) == (7, "identity")
+    assert "stands twice" in message
+
+
 @pytest.mark.parametrize(
     ("text", "path", "says"),
     [

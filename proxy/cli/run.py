@@ -18,7 +18,7 @@ from proxy.net.sockets import ListenFault, inherited_sockets, open_socket
 from proxy.ops import log as logs
 from proxy.ops.configsource import STDIN, Source, read_config_file, read_source
 from proxy.ops.cores import usable_cores
-from proxy.ops.eventloop import LOOPS, attend_signals, loop_factory
+from proxy.ops.eventloop import LOOPS, attend_signals, loop_factory, report_bugs
 
 EXAMPLES = """examples:
   mtls-sidecar validate --config sidecar.yaml     look for faults first
@@ -64,6 +64,7 @@ async def _alone(config: Config, path: str | None) -> int:
     from proxy.tls.binding import openssl_version
 
     log = logs.configure(config.log.level, config.log.format, sys.stderr)
+    report_bugs(log)
     inherited = inherited_sockets(os.environ, os.getpid())
     log.info(
         "starting", version=__version__, tls_engine="openssl", tls_engine_version=openssl_version(), pid=os.getpid()
@@ -86,6 +87,7 @@ async def _supervise(source: Source, config: Config, path: str | None, workers: 
     from proxy.ops.supervisor import Supervisor
 
     log = logs.configure(config.log.level, config.log.format, sys.stderr)
+    report_bugs(log)
     inherited = inherited_sockets(os.environ, os.getpid())
     log.info("starting", version=__version__, workers=workers, pid=os.getpid())
     supervisor = Supervisor(

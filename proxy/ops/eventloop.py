@@ -1,12 +1,16 @@
 """
-The loop that a process runs on, and the signals that it minds there.
+The loop that a process runs on, the signals that it minds there, and what becomes of an exception that nobody caught.
 
 SIGTERM and SIGINT ask for a drain and, asked twice, for an end at once; SIGHUP asks for a reload.
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
+from typing import Any
+
+from proxy.ops.log import Log
 
 LOOPS = ("uvloop", "asyncio")
 
@@ -18,6 +22,16 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     return uvloop.new_event_loop
+
+
+def report_bugs(log: Log) -> None:
+    """Let the log say what a callback of the running loop raised; asyncio would print a traceback on stderr."""
+
+    def report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        log.bug(context.get("exception") or RuntimeError(context["message"]))
+
+    if not os.environ.get("MTLS_SIDECAR_DEBUG"):
+        asyncio.get_running_loop().set_exception_handler(report)
 
 
 def attend_signals(*, leave: Callable[[], None], leave_at_once: Callable[[], None], look: Callable[[], None]) -> None:

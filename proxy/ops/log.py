@@ -12,6 +12,8 @@ console form everything unprintable is escaped before it can move a cursor or be
 """
 
 import logging
+import os
+import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -103,6 +105,12 @@ class Log:
     def error(self, event: str, **fields: object) -> None:
         """Say what does not work."""
         self._logger.error(event, **fields)
+
+    def bug(self, error: BaseException) -> None:
+        """Say that an exception of ours came up: where it happened, without any data of a connection."""
+        trace = traceback.walk_tb(error.__traceback__)
+        places = [f"{os.path.basename(frame.f_code.co_filename)}:{line}" for frame, line in trace]
+        self.error("internal error", fault=type(error).__name__, detail=str(error), at=" ".join(places[-4:]))
 
     def close(self) -> None:
         """Give the descriptor back; later lines count as dropped."""

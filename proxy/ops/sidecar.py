@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -312,7 +311,7 @@ class Sidecar:
             raise
         self._sockets |= opened
         if self._worker is None:
-            self._worker = Worker(self._loop, Store(generation), self._observer, self._clock, self._report_bug)
+            self._worker = Worker(self._loop, Store(generation), self._observer, self._clock, self._log.bug)
         self._worker.apply(generation, self._sockets)
         for address in self._sockets.keys() - wanted:
             self._sockets.pop(address).close()
@@ -365,7 +364,7 @@ class Sidecar:
                         failed = False
                     except Exception as error:  # a bug of ours must not end what serves
                         failed = True
-                        self._report_bug(error)
+                        self._log.bug(error)
                     quiet = False
                 watching.cancel()
 
@@ -391,9 +390,3 @@ class Sidecar:
                 detail=f"{left} of its life is left and no newer one has been written",
                 advice="Look at the issuer: cert-manager, SPIRE or whatever writes identity.cert.",
             )
-
-    def _report_bug(self, error: BaseException) -> None:
-        """Our own fault: where it happened, without any data of the connection."""
-        trace = traceback.walk_tb(error.__traceback__)
-        places = [f"{os.path.basename(frame.f_code.co_filename)}:{line}" for frame, line in trace]
-        self._log.error("internal error", fault=type(error).__name__, detail=str(error), at=" ".join(places[-4:]))

@@ -224,7 +224,7 @@ class Supervisor:
         try:
             yield
         except Exception as error:
-            self._log.error("internal error", fault=type(error).__name__, detail=str(error))
+            self._log.bug(error)
 
     # Reloading.
 

@@ -24,7 +24,7 @@ from proxy.core.configchange import keep_fixed, share_of
 from proxy.net.sockets import ListenFault, ListeningSocket
 from proxy.ops import log as logs
 from proxy.ops.configsource import Source
-from proxy.ops.eventloop import loop_factory
+from proxy.ops.eventloop import loop_factory, report_bugs
 from proxy.ops.log import Log
 from proxy.ops.sidecar import Sidecar, metrics_of
 from proxy.ops.workerlink import (
@@ -67,6 +67,7 @@ class WorkerProcess:
             start = await self._started
         self._workers, self._config = start.workers, share_of(start.source.parse(), start.workers)
         log = logs.configure(start.log_level, self._config.log.format, sys.stderr, worker=start.number)
+        report_bugs(log)
         self._metrics = metrics_of(self._config)
         sidecar = Sidecar(
             self._config,

@@ -248,6 +248,9 @@ class _Wire:
         too_long = _UnreadableError(
             413, f"The body of a request to this endpoint is at most {self._limits.body_bytes} bytes."
         )
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # RFC 9112 6.3: a proxy before us may go by the other one, and see a second request where we see a body.
+            raise _UnreadableError(400, "A request has Content-Length or Transfer-Encoding, never both.")
         if int(headers.get("content-length", "0")) > self._limits.body_bytes:
             raise too_long  # before a client that waits for 100 Continue is told to go on
         body = bytearray()

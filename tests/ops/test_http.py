@@ -135,6 +135,7 @@ async def test_a_silent_kept_connection_is_closed_without_a_word() -> None:
         (get("/", "Transfer-Encoding: chunked", method="PUT") + b"402\r\n" + b"x" * 1026 + b"\r\n0\r\n\r\n", 413),
         (get("/", "Content-Length: x", method="PUT"), 400),
         (get("/", "Transfer-Encoding: gzip", method="PUT"), 501),
+        (get("/", "Content-Length: 5", "Transfer-Encoding: chunked", method="PUT") + b"0\r\n\r\n", 400),
         (get("/", "Transfer-Encoding: chunked", method="PUT") + b"zz\r\n", 400),
     ],
 )

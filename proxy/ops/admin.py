@@ -79,9 +79,10 @@ class _Endpoint:
     """One set of routes over one Operated, with its own idea of which Host is its own."""
 
     def __init__(
-        self, operated: Operated, routes: "Sequence[_Route]", foreign: Callable[[Request], str | None]
+        self, operated: Operated, routes: "Sequence[_Route]", foreign: Callable[[Request], str | None], log: Log
     ) -> None:
         self._operated = operated
+        self._log = log
         self._foreign = foreign
         self._routes: dict[str, dict[str, _Route]] = {}
         for route in routes:
@@ -157,8 +158,18 @@ class _Endpoint:
             words = ", ".join(LogLevel)
             return Response.sentence(400, f"The body is one of the bare words {words}.")
         before = self._operated.log_level()
-        await self._operated.set_log_level(level)
+        # Said at the more talkative of the two, or who turns the log down would leave no trace in it.
+        order = list(LogLevel)
+        if order.index(before) <= order.index(level):
+            self._note_log_level(before, level)
+            await self._operated.set_log_level(level)
+        else:
+            await self._operated.set_log_level(level)
+            self._note_log_level(before, level)
         return show(_accept(request), {"log_level": level, "before": before}, text=f"{level}\n")
+
+    def _note_log_level(self, before: LogLevel, level: LogLevel) -> None:
+        self._log.warning("notice", detail=f"log level {before} -> {level}, asked for at the admin endpoint")
 
 
 _HEALTH_ROUTES = (
@@ -193,7 +204,7 @@ async def open_admin(config: AdminConfig, operated: Operated, log: Log, limits: 
         host = request.headers.get("host")
         return foreign_host(host, configured) or foreign_origin(request.headers.get("origin"), host)
 
-    server = HttpServer(_Endpoint(operated, _ADMIN_ROUTES, foreign).handle, _reporter(log), limits or HttpLimits())
+    server = HttpServer(_Endpoint(operated, _ADMIN_ROUTES, foreign, log).handle, _reporter(log), limits or HttpLimits())
     await server.open(config.listen)
     return server
 
@@ -206,7 +217,9 @@ async def open_health(
     def foreign(request: Request) -> str | None:
         return foreign_origin(request.headers.get("origin"), request.headers.get("host"))
 
-    server = HttpServer(_Endpoint(operated, _HEALTH_ROUTES, foreign).handle, _reporter(log), limits or HttpLimits())
+    server = HttpServer(
+        _Endpoint(operated, _HEALTH_ROUTES, foreign, log).handle, _reporter(log), limits or HttpLimits()
+    )
     await server.open(config.listen)
     return server
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -25,6 +25,7 @@ class Operations:
         self.is_ready = (True, "ready")
         self.level = LogLevel.INFO
         self.reloaded = "published"
+        self.on_level: Callable[[LogLevel], None] = lambda level: None
 
     def ready(self) -> tuple[bool, str]:
         return self.is_ready
@@ -55,6 +56,7 @@ class Operations:
 
     async def set_log_level(self, level: LogLevel) -> None:
         self.level = level
+        self.on_level(level)
 
 
 class Answer(NamedTuple):
@@ -81,8 +83,9 @@ class Stderr:
 class Desk:
     """An operator in front of a running proxy."""
 
-    def __init__(self, operated: Operations, admin: HttpServer, health: HttpServer, stderr: Stderr) -> None:
+    def __init__(self, operated: Operations, admin: HttpServer, health: HttpServer, stderr: Stderr, log: Log) -> None:
         self.operated = operated
+        self.log = log
         self.admin = admin
         self.health = health
         self.stderr = stderr
@@ -108,7 +111,7 @@ async def desk() -> AsyncIterator[Desk]:
     log: Log = configure(LogLevel.INFO, LogFormat.JSON, stderr)
     admin = await open_admin(AdminConfig(listen=LOOPBACK), operated, log)
     health = await open_health(HealthConfig(listen=LOOPBACK), operated, log)
-    yield Desk(operated, admin, health, stderr)
+    yield Desk(operated, admin, health, stderr, log)
     await admin.close()
     await health.close()
     log.close()
@@ -187,6 +190,19 @@ async def test_the_log_level_is_the_bare_word_of_the_body(desk: Desk) -> None:
     answer = await desk.ask("PUT", "/log-level", "debug\n")
     assert json.loads(answer.body) == {"log_level": "debug", "before": "info"}
     assert desk.operated.level is LogLevel.DEBUG
+
+
+@pytest.mark.parametrize(("before", "level"), [("info", "error"), ("error", "debug"), ("info", "info")])
+async def test_a_change_of_the_log_level_is_in_the_log(desk: Desk, before: str, level: str) -> None:
+    desk.operated.level = LogLevel(before)
+    desk.operated.on_level = desk.log.set_level  # as the sidecar does: the line must be written while it is loud enough
+    desk.log.set_level(LogLevel(before))
+    await desk.ask("PUT", "/log-level", level)
+    line = json.loads(os.read(desk.stderr.reader, 10_000))
+    assert (line["event"], line["detail"]) == (
+        "notice",
+        f"log level {before} -> {level}, asked for at the admin endpoint",
+    )
 
 
 @pytest.mark.parametrize("body", ["", "loud", '"debug"', "debug info", "\x00", "débug"])

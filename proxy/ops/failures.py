@@ -42,9 +42,9 @@ class Failures:
         self._standing[what] = Failure(rejected.reason, rejected.detail, since)
         return is_new
 
-    def forget(self, what: str) -> None:
-        """It went well."""
-        self._standing.pop(what, None)
+    def forget(self, what: str) -> bool:
+        """It went well. Returns: whether it had failed before."""
+        return self._standing.pop(what, None) is not None
 
     def clear(self) -> None:
         """Everything went well."""
@@ -61,3 +61,8 @@ class Failures:
             }
             for what, failure in self._standing.items()
         }
+
+
+def mended(what: str) -> str:
+    """What the log says when the files are put back as they were: else the failure would be its last word."""
+    return f"the {what} is good again, and the same as the one that stayed in force"

@@ -20,7 +20,7 @@ from proxy.core.configwarnings import warnings_of
 from proxy.core.events import Observer, Reloaded, ReloadResult
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.sockets import ListenFault
-from proxy.ops.failures import CONFIGURATION, IDENTITY, Failures
+from proxy.ops.failures import CONFIGURATION, IDENTITY, Failures, mended
 from proxy.tls.identityreader import read_identity
 from proxy.tls.material import check_identity
 from proxy.tls.store import Generation, build_generation
@@ -115,7 +115,8 @@ class Reloader:
         for sentence in kept:
             self._notice(sentence)
         if config == self.config:
-            self.failures.forget(CONFIGURATION)
+            if self.failures.forget(CONFIGURATION):
+                self._notice(mended(CONFIGURATION))
             return False
         try:
             await self._attempt(config)
@@ -141,7 +142,8 @@ class Reloader:
         before = self.generation
         same_identity = before is not None and files.digest == before.material.digest
         if before is not None and same_identity and config == before.config:
-            self.failures.forget(IDENTITY)
+            if self.failures.forget(IDENTITY):
+                self._notice(mended(IDENTITY))
             return False
         now = self._clock()
         material = before.material if before is not None and same_identity else check_identity(files, now)

@@ -30,7 +30,7 @@ from proxy.core.reasons import Reason, Rejected
 from proxy.net.sockets import ListenFault, ListeningSocket, open_beside
 from proxy.ops.configsource import Source
 from proxy.ops.endpoints import Endpoints
-from proxy.ops.failures import CONFIGURATION, Failures
+from proxy.ops.failures import CONFIGURATION, Failures, mended
 from proxy.ops.log import Log, LogRenderer
 from proxy.ops.rollout import Rollout, reload_identity
 from proxy.ops.views import config_view
@@ -273,7 +273,8 @@ class Supervisor:
             for sentence in kept:
                 self._log.warning("notice", detail=sentence)
             if config == self._config:
-                self._failures.forget(CONFIGURATION)
+                if self._failures.forget(CONFIGURATION):
+                    self._log.warning("notice", detail=mended(CONFIGURATION))
                 await self._rollout.catch_up(self._source, self._sockets)
                 return False
             await self._publish(source, config)

@@ -303,6 +303,8 @@ def test_a_configuration_file_that_is_gone_for_a_moment_changes_nothing(sidecar:
     assert exchange(sidecar.at("in"), HELLO) == HELLO
     sidecar.file.write_text(text)
     until(lambda: "configuration_failure" not in sidecar.show("/certs"), "it is back")
+    mended = "the configuration is good again, and the same as the one that stayed in force"
+    until(lambda: mended in [line["detail"] for line in map(dict, sidecar.lines("notice"))], "the log says so")
     assert sidecar.show("/certs")["generation"] == 1
 
 

@@ -25,7 +25,7 @@ from proxy.core.config import LogFormat, LogLevel
 from proxy.core.events import Closed, Event, Reloaded, ReloadResult, Saturated
 from proxy.core.reasons import EXPLANATIONS, Kind
 from proxy.ops.linewriter import LineWriter
-from proxy.ops.printable import printable, printable_json
+from proxy.ops.printable import printable, printable_json, wants_colour
 
 _SEVERITY = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -194,7 +194,7 @@ def configure(level: LogLevel, form: LogFormat, stream: Stream, **fixed: object)
     Returns: the Log to hand on
     Raises:  OSError where the stream has no open descriptor
     """
-    render = _json if form is LogFormat.JSON else _Console(colours=stream.isatty())
+    render = _json if form is LogFormat.JSON else _Console(colours=wants_colour(stream))
     writer = LineWriter(stream.fileno(), lambda lines: render(None, "warning", _lost(lines)))
     return Log(level, writer, render, fixed)
 

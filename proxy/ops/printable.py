@@ -1,5 +1,5 @@
 """
-Text that a peer chose, made safe for a terminal.
+Text that a peer chose, made safe for a terminal; and whether a terminal is to have colour.
 
 A server name, a detail or a path may hold newlines (a forged log line), escape sequences (a forged screen) or
 direction overrides (a name that reads as another). Everything that is not printable becomes its Python escape; what is
@@ -7,6 +7,21 @@ printable stays as it is, so that an ordinary value costs one look.
 """
 
 import json
+import os
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """What may be a terminal."""
+
+    def isatty(self) -> bool:
+        """Whether it is one."""
+        ...
+
+
+def wants_colour(stream: Stream) -> bool:
+    """Whether it is a terminal whose owner wants colour (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
 
 
 def printable(text: str) -> str:

@@ -185,10 +185,18 @@ def test_the_console_shows_what_is_known_on_one_line_without_colour(make: Make) 
     assert "detail" not in text
 
 
-def test_the_console_has_colour_on_a_terminal(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_the_console_has_colour_on_a_terminal_that_wants_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
+) -> None:
+    for name, value in {"NO_COLOR": "", "TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
     log, terminal = make(form=LogFormat.CONSOLE, tty=True)
     log.info("listening")
-    assert "\x1b[" in terminal.text()
+    assert ("\x1b[" in terminal.text()) == coloured
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

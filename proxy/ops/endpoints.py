@@ -2,6 +2,8 @@
 The admin and health endpoints as a pair that a new configuration can open, move and close while the proxy runs.
 """
 
+import os
+
 from proxy.core.config import AdminConfig, Config, HealthConfig, TcpAddress, UnixAddress
 from proxy.net.sockets import ListenFault
 from proxy.ops.admin import Operated, open_admin, open_health
@@ -31,7 +33,7 @@ class Endpoints:
                 for _, server in opened.values():
                     await server.close()
                 raise ListenFault(
-                    f"cannot listen on {section.listen} for `{name}` ({error.strerror or error}): "
+                    f"cannot listen on {section.listen} for `{name}` ({_why(error)}): "
                     f"stop what has it (ss -ltnp shows which), or set {name}.listen to another address"
                 ) from None
         for name, section in wanted.items():
@@ -51,3 +53,8 @@ class Endpoints:
         for _, server in self._open.values():
             await server.close()
         self._open.clear()
+
+
+def _why(error: OSError) -> str:
+    """The system's words: asyncio puts a sentence of its own in their place. Those of the resolver have no number."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

@@ -235,6 +235,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, web: Identity, app: App, 
     sentences = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert (ended.returncode, len(sentences)) == (1, 1), ended.stderr
     assert taken in sentences[0]
+    assert "error while attempting" not in sentences[0]  # asyncio's words, with Python's tuple in them
 
 
 def test_faults_of_the_configuration_are_listed_and_nothing_is_started(tmp_path: Path) -> None:

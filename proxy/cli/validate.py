@@ -23,6 +23,11 @@ EXIT_FAULTS = 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options."""
     parser.add_argument("--config", metavar="FILE", required=True, help="the configuration, or - for standard input")
+    parser.add_argument(
+        "--skip-identity-files",
+        action="store_true",
+        help="judge the configuration alone, where the files under `identity` are not there (a review, CI)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
@@ -30,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     """Validate; returns 0 where nothing is wrong, else 2."""
     try:
         config = read_config_file(args.config)
-        warnings = (*warnings_of(config), *_check_identity_files(config, file=args.config))
+        warnings = warnings_of(config)
+        if not args.skip_identity_files:
+            warnings += _check_identity_files(config, file=args.config)
     except ConfigFaults as faults:
         print(json.dumps(_faults_object(faults)) if args.json else faults)
         return EXIT_FAULTS

@@ -82,3 +82,13 @@ def test_a_bad_set_is_status_2_with_reason_and_advice(
     assert str(tmp_path / "tls.") in line or str(tmp_path / "ca.crt") in line
     assert line.endswith(EXPLANATIONS[reason].advice)
     assert "the detail" not in line  # which is a key of the log; here it is the sentence before
+
+
+def test_the_configuration_can_be_judged_without_its_files(
+    tmp_path: Path, identity: IdentityConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(identity.key).unlink()
+    assert run(tmp_path, "--skip-identity-files") == 0
+    assert ": good: " in capsys.readouterr().out
+    (tmp_path / "sidecar.yaml").write_text(GOOD + "x: 1\n")
+    assert run(tmp_path, "--skip-identity-files") == 2

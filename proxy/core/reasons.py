@@ -287,8 +287,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.CONFIG_FAULT: Explanation(
         Kind.RELOAD,
-        "The configuration file has faults; the one before stays in force.",
-        "`mtls-sidecar validate --config FILE` lists every fault with its line.",
+        "The configuration has faults, or asks for an address that cannot be had; the one before stays in force.",
+        "Mend what is named. `mtls-sidecar validate --config FILE` lists every fault of the file with its line.",
     ),
 }
 

@@ -4,6 +4,8 @@ How much a worker takes on: `limits` as counters and token buckets. Values and a
 A worker has one for each direction: strangers who fill the inbound places must not keep our own app from its upstreams.
 """
 
+from ipaddress import IPv6Address, IPv6Network
+
 from proxy.core.config import Limits
 from proxy.core.reasons import Reason, Rejected
 
@@ -49,7 +51,7 @@ class Admission:
         """
         Judge a connection that was just accepted.
 
-        source: the client's IP address ("" for a unix socket, which has no source of its own)
+        source: of `source_of`
         Raises: Rejected(OVERLOADED | RATE_LIMITED)
         """
         limits = self.limits
@@ -71,3 +73,19 @@ class Admission:
         if len(self._sources) > MAX_SOURCES:
             del self._sources[next(iter(self._sources))]
         return bucket
+
+
+def source_of(address: object) -> str:
+    """
+    Who a client is to the rate for each source: its IPv4 address, or the /64 of its IPv6 address.
+
+    One host usually has a whole /64 to choose addresses from (RFC 4291 2.5.4).
+    address: as `accept` returns it. Returns: "" for a unix socket, which has no source of its own
+    """
+    if not isinstance(address, tuple):
+        return ""
+    host = str(address[0]).partition("%")[0]
+    if ":" not in host:
+        return host
+    ip = IPv6Address(host)
+    return str(ip.ipv4_mapped or IPv6Network((int(ip) >> 64 << 64, 64)))

@@ -38,7 +38,7 @@ from proxy.net.pump import Pump, State
 from proxy.tls.channel import Channel, End, Scratch
 from proxy.tls.verify import PeerIdentity
 
-SETTLE_POLL_S = 0.005  # how often the kernel is asked whether the peer has acknowledged everything
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1  # between asking the kernel whether the peer has acknowledged everything
 SETTLE_S = 5.0  # how long at most: a peer that does not read has had its chance
 _TCP_CLOSE = 7  # tcpi_state of a socket that has no connection (any more), tcp(7)
 LOOK_AGAIN_S = 0.05  # how long an error behind bytes may stay unseen: a call for each message would cost more
@@ -236,8 +236,10 @@ class Relay:
         if outcome.reason is Reason.TRUNCATED:
             waiting = [self.up.sink, self.down.sink]
         give_up_at = self.time() + SETTLE_S
+        pause_s = FIRST_PAUSE_S
         while any(_unacknowledged(channel) for channel in waiting) and self.time() < give_up_at:
-            await asyncio.sleep(SETTLE_POLL_S)  # no event tells that the queue is empty
+            await asyncio.sleep(pause_s)  # no event tells that the queue is empty
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _rest(self) -> None:
         self._deadlines.discard(self.on_due, self._bucket)

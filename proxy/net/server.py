@@ -14,7 +14,7 @@ from functools import partial
 from proxy.core.config import ListenAddress, Mode
 from proxy.core.events import Accepted, Closed, Direction, Listener, Observer, Saturated
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.admission import Admission
+from proxy.net.admission import Admission, source_of
 from proxy.net.connection import live
 from proxy.net.deadlines import Deadlines
 from proxy.net.dialer import format_address
@@ -86,7 +86,7 @@ class Worker:
         self._deps.observer.emit(Accepted(listener))
         remote, local = format_address(address), format_address(sock.getsockname())
         try:
-            admission.check(address[0] if isinstance(address, tuple) else "", self._loop.time())
+            admission.check(source_of(address), self._loop.time())
         except Rejected as rejected:
             PlainChannel(sock).reset()
             self._emit_refused(listener, remote, local, rejected)

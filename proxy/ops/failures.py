@@ -46,10 +46,6 @@ class Failures:
         """It went well. Returns: whether it had failed before."""
         return self._standing.pop(what, None) is not None
 
-    def clear(self) -> None:
-        """Everything went well."""
-        self._standing.clear()
-
     def describe(self) -> dict[str, object]:
         """For the admin endpoint: `identity_failure` and `configuration_failure`, where there are any."""
         return {

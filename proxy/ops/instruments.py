@@ -31,10 +31,6 @@ class Number:
         """Add to it."""
         self.value += amount
 
-    def dec(self) -> None:
-        """Take one away (gauges only)."""
-        self.value -= 1
-
     def set(self, value: float) -> None:
         """Make it this (gauges only)."""
         self.value = value

@@ -34,12 +34,14 @@ def printable(text: str) -> str:
 
 
 def printable_json(text: bytes) -> bytes:
-    """Escape what JSON may hold bare and a terminal obeys all the same: the C1 controls, direction overrides."""
-    if text.isascii():
+    """Escape what JSON may hold bare and a terminal obeys all the same: DEL, the C1 controls, direction overrides."""
+    if text.isascii() and b"\x7f" not in text:
         return text  # nearly always, and then this costs nothing
     lines = text.decode().split("\n")
     return "\n".join(line if line.isprintable() else _escape_in_json(line) for line in lines).encode()
 
 
 def _escape_in_json(text: str) -> str:
-    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
+    # json.dumps takes DEL for printable, since it is ASCII and no C0 control.
+    escapes = {letter: json.dumps(letter)[1:-1] for letter in text if not letter.isprintable()} | {"\x7f": "\\u007f"}
+    return "".join(escapes.get(letter, letter) for letter in text)

@@ -31,7 +31,8 @@ class Reloader:
     Makes and publishes generations.
 
     read_config: the configuration as it is on disk; raises ConfigFaults
-    apply:       puts a generation in force; raises ListenFault when its addresses cannot be had, having changed nothing
+    apply:       puts a generation in force; raises ListenFault when its addresses cannot be had, having changed nothing.
+                 What it returns is called when the log has said what was published
     notice:      told of what cannot change in place and was kept, and of warnings, one sentence each
     number_from: generations count on from here: a worker that took a dead one's place goes on where its siblings are
     """
@@ -41,7 +42,7 @@ class Reloader:
         config: Config,
         *,
         read_config: Callable[[], Config],
-        apply: Callable[[Generation], Awaitable[None]],
+        apply: Callable[[Generation], Awaitable[Callable[[], None]]],
         observer: Observer,
         clock: Callable[[], float],
         notice: Callable[[str], None],
@@ -148,7 +149,7 @@ class Reloader:
         now = self._clock()
         material = before.material if before is not None and same_identity else check_identity(files, now)
         generation = build_generation(self._number + 1, config, material, self._clock)
-        await self._apply(generation)
+        say_what_follows = await self._apply(generation)
         self.generation, self.config, self.published_at = generation, config, now
         self.failures.forget(IDENTITY)  # a broken configuration stays broken when a certificate rotates
         if not same_identity:
@@ -160,6 +161,7 @@ class Reloader:
                 self._notice(warning)
         if before is not None and config != before.config:
             self._emit(CONFIGURATION, ReloadResult.PUBLISHED, Reason.RELOADED, "the new configuration is in force")
+        say_what_follows()
         return True
 
     @property

@@ -295,8 +295,12 @@ class Sidecar:
             await self._endpoints.apply(self._reloader.config)
             self._log.set_level(self._reloader.config.log.level)
 
-    async def _apply(self, generation: Generation) -> None:
-        """Open what is missing, publish, close what is no longer wanted. Raises: ListenFault, and changed nothing."""
+    async def _apply(self, generation: Generation) -> Callable[[], None]:
+        """
+        Open what is missing, publish, close what is no longer wanted; the function it returns logs the new listeners.
+
+        Raises: ListenFault, and changed nothing
+        """
         config = generation.config
         wanted = {service.config.listen for service in generation.services.values()}
         opened: dict[ListenAddress, ListeningSocket] = {}
@@ -315,13 +319,17 @@ class Sidecar:
         self._worker.apply(generation, self._sockets)
         for address in self._sockets.keys() - wanted:
             self._sockets.pop(address).close()
-        fresh = {listening.bound for listening in opened.values()}
-        for listener, bound in self._worker.listeners:
-            if bound in fresh:
-                self._log.info("listening", direction=listener.direction, listener=listener.name, address=bound)
         if config.log.level is not self._reloader.config.log.level:
             self._log.set_level(config.log.level)
         self._report_identity(generation)
+        fresh = {listening.bound for listening in opened.values()}
+        listeners = [(listener, bound) for listener, bound in self._worker.listeners if bound in fresh]
+
+        def say_listening() -> None:
+            for listener, bound in listeners:
+                self._log.info("listening", direction=listener.direction, listener=listener.name, address=bound)
+
+        return say_listening
 
     def _report_identity(self, generation: Generation) -> None:
         material = generation.material

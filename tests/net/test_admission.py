@@ -4,7 +4,7 @@ import pytest
 
 from proxy.core.config import Limits
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.admission import MAX_SOURCES, Admission, TokenBucket
+from proxy.net.admission import MAX_SOURCES, Admission, TokenBucket, source_of
 
 
 def taken(bucket: TokenBucket, rate: float, at: float, tries: int = 100) -> int:
@@ -66,3 +66,19 @@ def test_zero_turns_every_limit_off() -> None:
     admission.connections = admission.handshakes = 1_000_000
     admission.check("a", 0.0)
     assert admission.has_room()
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        (("192.0.2.7", 4242), "192.0.2.7"),
+        (("::ffff:192.0.2.7", 4242, 0, 0), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 4242, 0, 0), "2001:db8:1:2::/64"),
+        (("2001:db8:1:2:ffff::1", 4242, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 4242, 0, 2), "fe80::/64"),
+        ("", ""),
+        (b"\0abstract", ""),
+    ],
+)
+def test_a_source_is_an_ipv4_address_or_the_network_of_an_ipv6_address(address: object, source: str) -> None:
+    assert source_of(address) == source

@@ -18,14 +18,14 @@ def test_a_failure_keeps_its_age_while_its_reason_stays() -> None:
     assert second.since == 20.0
 
 
-def test_each_is_forgotten_alone_or_all_together() -> None:
+def test_each_is_forgotten_alone() -> None:
     failures = Failures(lambda: 1.0)
     for what in (IDENTITY, CONFIGURATION):
         failures.remember(what, Rejected(Reason.CONFIG_FAULT, what))
     failures.forget(IDENTITY)
     assert failures
     assert failures.get(IDENTITY) is None
-    failures.clear()
+    failures.forget(CONFIGURATION)
     assert not failures
 
 

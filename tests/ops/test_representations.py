@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.core.config import LogConfig, TcpAddress
@@ -56,6 +56,8 @@ def test_objects_are_a_table_with_inner_objects_flattened() -> None:
 
 
 @given(st.text(alphabet=st.characters(), max_size=50))
+@example("\x7f")
+@example("\x9b2J")
 def test_peers_text_moves_no_cursor_in_any_form(text: str) -> None:
     for accept in ("", "text/plain"):
         for data in ([{"sni": text}], {"detail": text}, {text: 1}):

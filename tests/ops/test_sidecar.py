@@ -1,6 +1,7 @@
 """What a Sidecar survives that no test from outside can bring about at will."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable
@@ -93,3 +94,18 @@ async def test_a_pattern_that_can_match_nobody_is_said_at_the_start(folder: Path
     log.close()
     notices = [line for line in said.read_text().splitlines() if '"notice"' in line]
     assert "inbound[0].allow[0]: spiffe://exmaple.org/** can match nobody" in notices[0]
+
+
+async def test_the_log_tells_the_start_in_its_order(folder: Path) -> None:
+    write_identity(folder, minting.authority())
+    said = folder / "log"
+    with said.open("wb") as stream:
+        log = logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    sidecar = sidecar_of(str(folder / "sidecar.yaml"), log)
+    running = asyncio.ensure_future(sidecar.run())
+    await until(lambda: sidecar.ready()[0])
+    sidecar.quit()
+    assert await running == 0
+    log.close()
+    events = [json.loads(line)["event"] for line in said.read_text().splitlines()]
+    assert events == ["reload", "listening", "draining", "drained"]

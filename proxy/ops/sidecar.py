@@ -13,6 +13,7 @@ import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 
 from proxy import __version__
@@ -323,13 +324,11 @@ class Sidecar:
             self._log.set_level(config.log.level)
         self._report_identity(generation)
         fresh = {listening.bound for listening in opened.values()}
-        listeners = [(listener, bound) for listener, bound in self._worker.listeners if bound in fresh]
+        return partial(self._say_listening, [one for one in self._worker.listeners if one[1] in fresh])
 
-        def say_listening() -> None:
-            for listener, bound in listeners:
-                self._log.info("listening", direction=listener.direction, listener=listener.name, address=bound)
-
-        return say_listening
+    def _say_listening(self, listeners: Sequence[tuple[Listener, str]]) -> None:
+        for listener, bound in listeners:
+            self._log.info("listening", direction=listener.direction, listener=listener.name, address=bound)
 
     def _report_identity(self, generation: Generation) -> None:
         material = generation.material

@@ -31,8 +31,8 @@ class Reloader:
     Makes and publishes generations.
 
     read_config: the configuration as it is on disk; raises ConfigFaults
-    apply:       puts a generation in force; raises ListenFault when its addresses cannot be had, and changed nothing. What
-                 it returns is called when the log has said what was published
+    apply:       puts a generation in force; raises ListenFault when its addresses cannot be had, having changed nothing
+                 (what it returns is called when the log has said what was published)
     notice:      told of what cannot change in place and was kept, and of warnings, one sentence each
     number_from: generations count on from here: a worker that took a dead one's place goes on where its siblings are
     """

@@ -166,13 +166,9 @@ class Pump:
             return
         self.state = State.ABANDONED
 
-    def close(self, in_order: bool) -> None:
-        """
-        Close the sink, and let go of the relay: the two would else wait for the garbage collector.
-
-        in_order: whether a stream that was not ended may end well; not with bytes still pending, it would look whole
-        """
-        if self.state is State.FINISHED or (in_order and not self._pending):
+    def close(self) -> None:
+        """Close the sink, and let go of the relay: the two would else wait for the garbage collector."""
+        if self.state is State.FINISHED:
             self.sink.close()
         else:
             self.sink.reset()

@@ -16,9 +16,9 @@ complete but its reader is still sending, since closing a socket with unread byt
 Time is looked at when the next deadline is due (`on_due`), which is computed from the last activity, so that a byte
 costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
 
-`stop()` ends the relay from outside (drain, policy, trust). It resets both sides, because a stream that was cut must
-not look complete; an idle connection alone is closed in order, as keep-alive clients expect, unless it is idle because
-a peer does not take what is pending for it.
+`stop()` ends the relay from outside (drain, policy, trust) and for a deadline, the idle one included. It resets both
+sides, because nobody knows whether a stream that fell silent was complete: an attacker who stops forwarding looks the
+same as a client that keeps its connection for later.
 """
 
 import asyncio
@@ -133,9 +133,8 @@ class Relay:
                 await self._settle(outcome)
         finally:
             self._rest()
-            idle = outcome is not None and outcome.reason is Reason.IDLE_TIMEOUT
-            self.up.close(idle)
-            self.down.close(idle)
+            self.up.close()
+            self.down.close()
         return outcome
 
     def stop(self, reason: Reason, detail: str) -> None:

@@ -67,7 +67,7 @@ def a_client_ends_without_close_notify(stage: Stage) -> Shown:
 def nobody_says_anything(stage: Stage) -> Shown:
     shown, sock = hold(stage, timeouts={"idle_s": 0.3})
     with sock:
-        return shown._replace(saw=end_of(sock), expected="ended")
+        return shown._replace(saw=end_of(sock), expected="reset")
 
 
 @shows(Reason.HALF_CLOSE_TIMEOUT)

@@ -168,7 +168,7 @@ def test_another_upstream_is_for_new_connections(sidecar: Sidecar, start_app: Ca
 def test_a_shorter_idle_time_reaches_live_connections(sidecar: Sidecar) -> None:
     with hold(sidecar.at("in")) as held:
         set_timeouts(sidecar, idle_s=0.3)
-        assert end_of(held) == "ended"
+        assert end_of(held) == "reset"
     assert sidecar.closed()[0]["reason"] == "IDLE_TIMEOUT"
 
 

@@ -13,10 +13,10 @@ WORKERS ?= auto
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
-$(RUN): requirements/run.txt pyproject.toml
+$(RUN): requirements/tools.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("mtls-sidecar needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/run.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/tools.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

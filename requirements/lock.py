@@ -1,8 +1,9 @@
 """
 Resolve the requirement lists into hash locks, for every Python and platform at once, naming no host.
 
-run.txt is what the product is installed from; dev.txt repeats its pins exactly and adds the tools. interop.txt is what
-`make interop` adds for the tests against other proxies.
+run.txt is what the product is installed from; tools.txt repeats its pins exactly and adds what the extras need, and
+dev.txt repeats both and adds the tools of development. interop.txt is what `make interop` adds for the tests against
+other proxies.
 """
 
 import subprocess
@@ -22,5 +23,6 @@ def lock(name: str, *constraints: str) -> None:
 
 if __name__ == "__main__":
     lock("run")
-    lock("dev", "--constraint", "run.txt")
+    lock("tools", "--constraint", "run.txt")
+    lock("dev", "--constraint", "tools.txt")
     lock("interop")

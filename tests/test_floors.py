@@ -10,7 +10,7 @@ TREES = {
     file.relative_to(PACKAGE).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")
 }
 
-FLOORS = ("core", "tls", "net", "ops", "cli")  # from the ground up; imports point down
+FLOORS = ("core", "tls", "net", "ops", "pod", "lab", "cli")  # from the ground up; imports point down
 NOT_IN_CORE = {"asyncio", "OpenSSL", "socket", "ssl", "os", "time", "random", "secrets", "structlog"}
 MAX_LINES = 400
 TASK_OWNERS = {"net/server.py", "ops/http.py"}  # where a task that is no TaskGroup's is kept until its end

@@ -43,6 +43,14 @@ COMMANDS = {
     "dev": Command("proxy.cli.dev", "put the sidecar in front of a service on this machine, certificates included"),
     "demo": Command("proxy.cli.demo", "show the whole story end to end, in under 30 s"),
     "certs": Command("proxy.cli.certs", "make a development CA and SVIDs, show certificates and when they expire"),
+    "probe": Command(
+        "proxy.cli.probe", "explain the TLS of any address: versions, chain, identity, what it refuses and why"
+    ),
+    "bench": Command("proxy.cli.bench", "measure what handshakes and the relay cost, here and on other proxies"),
+    "report": Command("proxy.cli.report", "who still speaks plaintext, and whether STRICT is safe now"),
+    "inject": Command("proxy.cli.inject", "add the sidecar to Kubernetes YAML"),
+    "webhook": Command("proxy.cli.webhook", "serve the injection as a mutating admission webhook"),
+    "intercept": Command("proxy.cli.intercept", "program and remove a Pod's redirection rules"),
 }
 
 

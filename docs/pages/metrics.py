@@ -12,8 +12,8 @@ name of the configuration, `reason` a word of [reasons.md](reasons.md), `flow` r
 downstream, `resumed` true or false. The series of a configured listener are there from the start, at zero; those with
 a `reason`, a TLS version or a group come with their first event.
 
-With several workers the values are summed, except where the table says "highest". A worker that died keeps its part
-in every total.
+With several workers the values are summed, or the table says "highest", "first" or "last" of them. A worker that died
+keeps its part in every total, and in what is the first or the last time of something.
 
 | name | type | labels | workers | meaning |
 |---|---|---|---|---|
@@ -30,6 +30,11 @@ Which share of what comes in is still plaintext?
 
     sum(rate(mtls_sidecar_connections_total{direction="inbound",security="plaintext"}[1h]))
     / sum(rate(mtls_sidecar_connections_total{direction="inbound"}[1h]))
+
+Is a listener ready for STRICT?
+
+    max by (listener) (mtls_sidecar_last_plaintext_timestamp_seconds{direction="inbound"}) < time() - 86400
+    and sum by (listener) (mtls_sidecar_plaintext_active{direction="inbound"}) == 0
 
 Has rotation stopped? (Less than an hour is left.)
 
@@ -56,6 +61,9 @@ Upper bounds in seconds; `+Inf` follows.
 """
 
 
+_WORKERS = {Across.SUM: "summed", Across.MAX: "highest", Across.FIRST: "first", Across.LAST: "last"}
+
+
 def generate_metric_pages() -> dict[str, str]:
     """Path -> text of the page about metrics."""
     rows = "".join(_row(family) for family in FAMILIES)
@@ -69,5 +77,5 @@ def generate_metric_pages() -> dict[str, str]:
 
 def _row(family: Family) -> str:
     labels = ", ".join(f"`{label}`" for label in family.labels) or "none"
-    workers = "highest" if family.across is Across.MAX else "summed"
+    workers = _WORKERS[family.across]
     return f"| `{PREFIX}{family.name}` | {family.type} | {labels} | {workers} | {family.meaning} |\n"

@@ -127,6 +127,7 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsFacts | None
     reason: Reason
     detail: str
+    relayed: bool = False  # whether its Relaying came before
 
 
 class Flow(StrEnum):

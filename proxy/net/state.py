@@ -191,6 +191,7 @@ class Connection:
                 tls=self.tls,
                 reason=outcome.reason,
                 detail=outcome.detail,
+                relayed=self.phase is Phase.RELAYING,
             )
         )
 

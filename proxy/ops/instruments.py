@@ -89,6 +89,10 @@ class Numbers(_Series):
         """The series with these label values, at zero when it is new; none for a family without labels."""
         return self._children.get(values) or self._children.setdefault(values, Number())
 
+    def forget(self) -> None:
+        """Drop every series: what they said is no longer so (gauges only)."""
+        self._children.clear()
+
     def collect(self) -> Iterator[Metric]:
         """Show every series as it stands."""
         family = self._kind(self._name, self._meaning, labels=self._labels)

@@ -33,10 +33,16 @@ class Type(StrEnum):
 
 
 class Across(StrEnum):
-    """How the values of several workers become one: what each did is summed, what all share is the latest."""
+    """
+    How the values of several workers become one: what each did is summed, what all share is the highest.
+
+    The first and the last time of something outlive the worker that saw it, as counters do.
+    """
 
     SUM = "sum"
     MAX = "max"
+    FIRST = "first"
+    LAST = "last"
 
 
 class Family(NamedTuple):
@@ -134,6 +140,35 @@ FAMILIES = (
         Type.COUNTER,
         (),
         "Worker processes that ended by themselves and were started again; with one worker there is none.",
+    ),
+    Family(
+        "plaintext_active",
+        Type.GAUGE,
+        _AT,
+        "Open connections that are relayed in plaintext.",
+    ),
+    Family(
+        "last_plaintext_timestamp_seconds",
+        Type.GAUGE,
+        _AT,
+        "When a connection in plaintext last ended, let in or failed; 0 while there was none. Open ones are in "
+        "plaintext_active, those that STRICT refused in rejected_total.",
+        across=Across.LAST,
+    ),
+    Family(
+        "serving_since_timestamp_seconds",
+        Type.GAUGE,
+        (),
+        "When this sidecar first listened: what the counters know begins here; 0 while it has not.",
+        across=Across.FIRST,
+    ),
+    Family(
+        "listener_info",
+        Type.GAUGE,
+        (*_AT, "mode", "listen"),
+        "Always 1; the labels say how an inbound listener is configured now (STRICT, PERMISSIVE or DISABLE), and where "
+        "each one listens.",
+        across=Across.MAX,
     ),
     Family(
         "build_info",

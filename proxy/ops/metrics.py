@@ -10,12 +10,13 @@ A counter must never go backwards, so the provider of live counts leaves a conne
 loop in which its Closed is emitted, and should it ever be a step late or early, the highest value shown stays.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
+from proxy.core.config import InboundConfig
 from proxy.core.events import (
     Accepted,
     Closed,
@@ -37,6 +38,9 @@ from proxy.core.reasons import EXPLANATIONS, Kind, Reason
 from proxy.ops.instruments import Number
 from proxy.ops.metricfamilies import counter, counter_family, expose, gauge, histogram, without_created
 from proxy.ops.metricsmerge import encode
+
+if TYPE_CHECKING:
+    from proxy.tls.store import Service
 
 LiveBytes = Callable[[], Iterable[tuple[Listener, int, int]]]
 
@@ -69,6 +73,10 @@ class Metrics:
         self._saturated = counter("saturated_total", registry)
         self._half_closed = gauge("half_closed_connections", registry).labels()
         self._not_after = gauge("certificate_not_after_timestamp_seconds", registry)
+        self._plaintext_active = gauge("plaintext_active", registry)
+        self._last_plaintext = gauge("last_plaintext_timestamp_seconds", registry)
+        self._serving_since = gauge("serving_since_timestamp_seconds", registry).labels()
+        self._listener_info = gauge("listener_info", registry)
         self._generation = gauge("trust_generation", registry).labels()
         self._last_reload = gauge("last_reload_timestamp_seconds", registry).labels()
         self._dropped = _DroppedLines()
@@ -124,7 +132,10 @@ class Metrics:
         self._listener(event.listener).connect_s.observe(event.seconds)
 
     def _relaying(self, event: Relaying) -> None:
-        self._listener(event.listener).connections[event.security].value += 1
+        at = self._listener(event.listener)
+        at.connections[event.security].value += 1
+        if event.security is Security.PLAINTEXT:
+            at.plaintext_active.value += 1
 
     def _half_closed_changed(self, event: HalfClosed) -> None:
         self._half_closed.value += event.change
@@ -136,6 +147,9 @@ class Metrics:
         at.count_closed(event.reason)
         at.closed_bytes[0] += event.bytes_received
         at.closed_bytes[1] += event.bytes_sent
+        if event.security is Security.PLAINTEXT:
+            at.plaintext_active.value -= event.relayed
+            at.last_plaintext.set(max(at.last_plaintext.value, event.start_time + event.duration_s))
 
     def _reloaded(self, event: Reloaded) -> None:
         self._reloads.labels(event.result.value, event.reason.value).inc()
@@ -159,6 +173,16 @@ class Metrics:
             self._not_after.labels(kind).set(not_after)
         self._generation.set(generation)
         self._last_reload.set(published_at)
+        if self._serving_since.value == 0:
+            self._serving_since.set(published_at)
+
+    def set_listeners(self, services: Mapping[Listener, "Service"]) -> None:
+        """Show the mode of each inbound listener, and where each listener listens."""
+        self._listener_info.forget()
+        for listener, service in services.items():
+            mode = service.config.mode.value if isinstance(service.config, InboundConfig) else ""
+            words = (listener.direction.value, listener.name, mode, str(service.config.listen))
+            self._listener_info.labels(*words).set(1)
 
     def set_published(self, at: float) -> None:
         """Show that a configuration was published at this time (seconds since the epoch), trust unchanged."""
@@ -189,6 +213,8 @@ class _AtListener:
         self._labels = labels
         self._metrics = metrics
         self.active = metrics._active.labels(*labels)
+        self.plaintext_active = metrics._plaintext_active.labels(*labels)
+        self.last_plaintext = metrics._last_plaintext.labels(*labels)
         self.handshake_s = metrics._handshake_s.labels(*labels)
         self.connect_s = metrics._connect_s.labels(*labels)
         self.connection_s = metrics._connection_s.labels(*labels)

@@ -4,10 +4,12 @@ One set of metrics from several worker processes.
 Each worker packs its families into a snapshot; the supervisor merges the latest of each. Counters, histograms and
 gauges of what a worker holds are summed. What all workers share (the trust generation, timestamps, the build) is the
 highest of them. A worker that died leaves its last counters and histograms behind, so that totals never go backwards
-and rate() sees no reset; its gauges go with it. What it counted after its last snapshot is lost.
+and rate() sees no reset, and the first and last times of what it saw; its other gauges go with it. What it counted
+after its last snapshot is lost.
 """
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from prometheus_client.metrics_core import Metric
@@ -17,7 +19,22 @@ from proxy.ops.metricfamilies import BY_NAME, PREFIX, Across, Type, expose
 
 MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024  # about a thousand listeners; a worker that sends more is broken
 
+_OUTLIVE = (Across.FIRST, Across.LAST)
+
 _Labels = tuple[tuple[str, str], ...]
+
+
+def _first(one: float, other: float) -> float:
+    """The earlier of two times, of which 0 is none."""
+    return min(one, other) or max(one, other)
+
+
+_COMBINE: dict[Across, Callable[[float, float], float]] = {
+    Across.SUM: operator.add,
+    Across.MAX: max,
+    Across.FIRST: _first,
+    Across.LAST: max,
+}
 
 
 class _Family(msgspec.Struct, array_like=True, frozen=True):
@@ -72,7 +89,7 @@ class MergedMetrics:
     def retire(self, worker: int) -> None:
         """Keep the totals of a worker that is gone, and forget its gauges."""
         for family in self._latest.pop(worker, ()):
-            if family.type != Type.GAUGE:
+            if family.type != Type.GAUGE or _across(family) in _OUTLIVE:
                 self._retired.add(family)
 
     def collect(self) -> Iterator[Metric]:
@@ -97,14 +114,11 @@ class _Sums:
 
     def add(self, family: _Family) -> None:
         _, values = self._families.setdefault(family.name, (family, {}))
-        highest = _across(family) is Across.MAX
+        combine = _COMBINE[_across(family)]
         for name, labels, value in family.samples:
             key = (name, tuple(labels.items()))
             before = values.get(key)
-            if before is None:
-                values[key] = value
-            else:
-                values[key] = max(before, value) if highest else before + value
+            values[key] = value if before is None else combine(before, value)
 
     def take(self, other: "_Sums") -> None:
         for name, (family, values) in other._families.items():

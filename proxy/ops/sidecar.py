@@ -332,6 +332,7 @@ class Sidecar:
 
     def _report_identity(self, generation: Generation) -> None:
         material = generation.material
+        self._metrics.set_listeners(generation.services)
         self._metrics.set_identity(
             generation=generation.number,
             leaf=material.identity.svid.not_after,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
+from proxy.core.config import InboundConfig, Mode, TcpAddress
 from proxy.core.events import (
     Accepted,
     Closed,
@@ -29,6 +30,7 @@ from proxy.core.events import (
 from proxy.core.reasons import EXPLANATIONS, Kind, Reason
 from proxy.ops.metricfamilies import FAMILIES, PREFIX
 from proxy.ops.metrics import Metrics
+from proxy.tls.store import InboundService
 
 HTTP = Listener(Direction.INBOUND, "http")
 PAYMENTS = Listener(Direction.OUTBOUND, "payments")
@@ -168,6 +170,47 @@ def test_reloads_are_counted_and_the_timestamp_moves_only_on_publication() -> No
     metrics.set_published(200.0)
     assert value(metrics, "last_reload_timestamp_seconds") == 200.0
     assert value(metrics, "trust_generation") == 2
+
+
+def test_plaintext_is_open_until_it_is_closed_and_then_has_a_last_time() -> None:
+    metrics = make()
+    assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == 0
+    metrics.emit(Relaying(HTTP, Security.PLAINTEXT))
+    assert value(metrics, "plaintext_active", **AT) == 1
+    assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == 0
+    plaintext = msgspec.structs.replace(CLOSED, security=Security.PLAINTEXT, relayed=True)
+    metrics.emit(plaintext)
+    metrics.emit(msgspec.structs.replace(plaintext, start_time=5.0, relayed=False))  # an app that was not there
+    assert value(metrics, "plaintext_active", **AT) == 0
+    assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == CLOSED.start_time + CLOSED.duration_s
+
+
+def test_mutual_tls_is_no_plaintext() -> None:
+    metrics = make()
+    metrics.emit(Relaying(HTTP, Security.MUTUAL_TLS))
+    metrics.emit(msgspec.structs.replace(CLOSED, security=Security.MUTUAL_TLS, relayed=True))
+    metrics.emit(CLOSED)
+    assert value(metrics, "plaintext_active", **AT) == 0
+    assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == 0
+
+
+def test_a_sidecar_serves_since_its_first_publication() -> None:
+    metrics = make()
+    assert value(metrics, "serving_since_timestamp_seconds") == 0
+    for published_at in (100.0, 200.0):
+        metrics.set_identity(generation=1, leaf=1000.0, chain=900.0, bundle=5000.0, published_at=published_at)
+    assert value(metrics, "serving_since_timestamp_seconds") == 100.0
+
+
+def test_a_listener_shows_the_mode_in_force_and_no_older_one() -> None:
+    metrics = make()
+    for mode in (Mode.PERMISSIVE, Mode.STRICT):
+        config = InboundConfig(
+            name="http", listen=TcpAddress("0.0.0.0", 15006), upstream=TcpAddress("127.0.0.1", 8080), mode=mode
+        )
+        metrics.set_listeners({HTTP: InboundService(HTTP, config, None, None)})
+    shown = [s.labels for f in metrics.collect() for s in f.samples if s.name == PREFIX + "listener_info"]
+    assert shown == [{**AT, "mode": "STRICT", "listen": "0.0.0.0:15006"}]
 
 
 def test_the_build_and_the_dropped_log_lines_are_shown() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.events import Security
 from proxy.ops.metricfamilies import PREFIX
 from proxy.ops.metrics import Metrics
 from proxy.ops.metricsmerge import MAX_SNAPSHOT_BYTES, MergedMetrics
@@ -67,6 +68,19 @@ def test_a_dead_worker_leaves_its_totals_and_takes_its_gauges() -> None:
     assert value(merged, "closed_total", **AT, reason="COMPLETED") == 3
     assert value(merged, "connection_seconds_count", **AT) == 3
     assert value(merged, "connections_active", **AT) is None
+
+
+def test_first_and_last_times_outlive_the_worker_that_saw_them() -> None:
+    plaintext = msgspec.structs.replace(CLOSED, security=Security.PLAINTEXT)
+    early, late = worker(0, generation=5), worker(0, generation=9)  # `worker` publishes at the second of that number
+    early.emit(plaintext)
+    merged = MergedMetrics()
+    merged.update(1, early.snapshot())
+    merged.update(2, late.snapshot())
+    merged.update(3, make().snapshot())  # has not served yet, which is no time
+    merged.retire(1)
+    assert value(merged, "serving_since_timestamp_seconds") == 5.0
+    assert value(merged, "last_plaintext_timestamp_seconds", **AT) == CLOSED.start_time + CLOSED.duration_s
 
 
 def test_looking_twice_adds_nothing() -> None:

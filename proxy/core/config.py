@@ -191,6 +191,7 @@ class TlsConfig:
     cipher_suites: tuple[str, ...] = CIPHER_SUITES
     groups: tuple[str, ...] = DEFAULT_GROUPS
     engine: Engine = Engine.AUTO
+    verdict_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

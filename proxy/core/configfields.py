@@ -240,6 +240,12 @@ TLS = Table(
             ),
             meaning="Which TLS implementation carries the bytes; auto: the fastest that is built in.",
         ),
+        Field(
+            name="verdict_cache",
+            kind=boolean_kind(),
+            meaning="Whether a chain that was found good is not verified again until the bundles change. Its validity, "
+            "the policy, and that the peer holds the key are judged at every connection all the same.",
+        ),
     ),
 )
 

@@ -15,6 +15,7 @@ from proxy.core.events import Direction, Listener
 from proxy.core.policy import Policy, ServerPolicy
 from proxy.tls.contexts import ClientContext, Clock, ServerContext, prove
 from proxy.tls.material import Material
+from proxy.tls.verdicts import MAX_VERDICTS
 from proxy.tls.verify import Verifier
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def build_generation(number: int, config: Config, material: Material, clock: Clo
 
     Raises: Rejected when OpenSSL does not take the material or the words, or the handshake fails
     """
-    verifier = Verifier(material.bundles)
+    verifier = Verifier(material.bundles, verdicts=MAX_VERDICTS if config.tls.verdict_cache else 0)
     prove(material, config.tls, verifier, clock)
     services: dict[Listener, Service] = {}
     for inbound in config.inbound:

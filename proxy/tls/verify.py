@@ -14,11 +14,13 @@ would conclude on its own is always "unknown", so a callback that were never cal
 replaces OpenSSL's, whatever its own verification enforces (key sizes and digests of its security level among it) has to
 be enforced here as well: that are `_weak_key` and `_weak_signature`, which ask for what its level 2 does.
 
-Facts about a certificate depend on nothing but its bytes and are remembered under their SHA-256; verdicts are not.
+Facts about a certificate depend on nothing but its bytes and are remembered under their SHA-256. Good verdicts are
+remembered too (verdicts.py), but for the part of them that changes with the clock: that is judged every time.
 """
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -31,12 +33,16 @@ from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import SpiffeId, TrustDomain
 from proxy.core.svid import LeafFacts, claimed_facts, describe_validity, load_certificate, read_leaf
 from proxy.tls import binding
+from proxy.tls.keys import public_key_bytes
+from proxy.tls.verdicts import MAX_VERDICTS, VerdictCache
 
 MAX_CHAIN = 10  # certificates on a path; SPIFFE deployments use two or three
 MIN_RSA_BITS = 2048
 _WEAK_DIGESTS = frozenset({"md5", "sha1"})
 _REMEMBERED_CERTIFICATES = 2048  # about 3 KiB each; a sidecar sees a few dozen
 _REMEMBERED_BYTES = 4096  # larger ones are parsed each time: strangers choose what comes, and memory must have a bound
+
+_Window = tuple[float, float]  # notBefore and notAfter, epoch seconds
 
 # X509_V_ERR_* whose meaning to an operator is "not issued by a CA of this bundle". A bad signature is among them: the
 # issuer was found by its name, and another CA that bears the same name is the usual cause.
@@ -98,13 +104,23 @@ class _Facts(msgspec.Struct, frozen=True):
 
 
 class Verifier:
-    """The anchors of one trust generation. Nothing in it changes after it was made but the memory of parsed bytes."""
+    """
+    The anchors of one trust generation. Nothing in it changes after it was made but what it remembers of chains.
 
-    def __init__(self, bundles: Mapping[TrustDomain, Sequence[x509.Certificate]]) -> None:
+    verdicts: how many good verdicts to remember; 0 judges every chain from the start
+    """
+
+    def __init__(
+        self, bundles: Mapping[TrustDomain, Sequence[x509.Certificate]], *, verdicts: int = MAX_VERDICTS
+    ) -> None:
         self._facts: dict[bytes, _Facts] = {}
+        self._verdicts = VerdictCache(verdicts)
         self._stores: dict[tuple[TrustDomain, Purpose], tuple[Any, Any]] = {}
+        self._windows: dict[bytes, _Window] = {}  # by the DER of an anchor
         for trust_domain, anchors in bundles.items():
-            ders = [anchor.public_bytes(Encoding.DER) for anchor in anchors]
+            windows = _windows(anchors)
+            self._windows |= windows
+            ders = list(windows)
             for purpose in Purpose:
                 self._stores[trust_domain, purpose] = binding.trust_store(ders, purpose.value)
 
@@ -117,6 +133,18 @@ class Verifier:
         """
         if not chain:
             raise Rejected(Reason.NO_CLIENT_CERTIFICATE, "the peer presented no certificate")
+        key = (purpose, sha256(b"".join(map(binding.digest_of, chain))).digest())
+        peer = self._verdicts.find(key)
+        if peer is not None:
+            peer.check_time(now)
+            return peer
+        peer = self._validate(chain, purpose)
+        peer.check_time(now)
+        self._verdicts.keep(key, peer)
+        return peer
+
+    def _validate(self, chain: list[Any], purpose: Purpose) -> PeerIdentity:
+        """All of `verify` that does not depend on the time."""
         leaf = self._read(chain[0]).leaf
         if isinstance(leaf, Rejected):
             raise Rejected(leaf.reason, leaf.detail)
@@ -132,7 +160,7 @@ class Verifier:
         path, error, depth = binding.verify_path(store[0], chain)
         if error:
             raise self._path_refusal(error, depth, leaf.spiffe_id)
-        return self._identify(leaf, [self._read(certificate) for certificate in path], now)
+        return self._identify(leaf, [self._read(certificate) for certificate in path])
 
     def verify_der(self, chain: Sequence[bytes], purpose: Purpose, now: float) -> PeerIdentity:
         """Judge a chain given as DER, leaf first: our own files, and peers of live connections. Raises as `verify`."""
@@ -164,7 +192,7 @@ class Verifier:
             self._facts[digest] = facts
         return facts
 
-    def _identify(self, leaf: LeafFacts, path: list[_Facts], now: float) -> PeerIdentity:
+    def _identify(self, leaf: LeafFacts, path: list[_Facts]) -> PeerIdentity:
         if len(path) > MAX_CHAIN:
             raise Rejected(Reason.CERTIFICATE_INVALID, f"the chain has {len(path)} certificates, {MAX_CHAIN} at most")
         for position, facts in enumerate(path):
@@ -172,14 +200,13 @@ class Verifier:
             weakness = facts.weak_key or (facts.weak_signature if position < len(path) - 1 else None)
             if weakness is not None:
                 raise Rejected(Reason.CERTIFICATE_INVALID, f"{_place(position)} of {leaf.spiffe_id} has {weakness}")
-        peer = PeerIdentity(
+        windows = [self._windows.get(facts.der) or (facts.not_before, facts.not_after) for facts in path]
+        return PeerIdentity(
             svid=leaf,
-            valid_from=max(facts.not_before for facts in path),
-            lapses_at=min(facts.not_after for facts in path),
+            valid_from=max(not_before for not_before, _ in windows),
+            lapses_at=min(not_after for _, not_after in windows),
             path=tuple(facts.der for facts in path),
         )
-        peer.check_time(now)
-        return peer
 
     def _path_refusal(self, error: int, depth: int, spiffe_id: SpiffeId) -> Rejected:
         words = binding.path_error_text(error)
@@ -191,6 +218,32 @@ class Verifier:
         if error == _INVALID_PURPOSE and depth == 0:
             return Rejected(Reason.NOT_AN_SVID, f"the leaf of {spiffe_id} may not be used for this ({words})")
         return Rejected(Reason.CERTIFICATE_INVALID, f"{_place(depth)} of {spiffe_id} breaks RFC 5280 ({words})")
+
+
+def _windows(anchors: Sequence[x509.Certificate]) -> dict[bytes, _Window]:
+    """
+    The anchors of one bundle by their DER, each name and key once, with when it is trusted.
+
+    A CA that is renewed with its old key is twice in the bundle while the one takes over from the other, and OpenSSL,
+    which finds an anchor by its name, would take either. An anchor is a name and a key (RFC 5280 6.1.1 d), so the one
+    that ends last stands for all of the same name and key, from the first notBefore on.
+    """
+    kept: dict[tuple[bytes, bytes], tuple[x509.Certificate, float]] = {}
+    for anchor in sorted(anchors, key=lambda anchor: anchor.not_valid_after_utc):
+        twin = anchor.subject.public_bytes(), _key_bytes(anchor)
+        since = anchor.not_valid_before_utc.timestamp()
+        kept[twin] = anchor, min(since, kept[twin][1]) if twin in kept else since
+    return {
+        anchor.public_bytes(Encoding.DER): (since, anchor.not_valid_after_utc.timestamp())
+        for anchor, since in kept.values()
+    }
+
+
+def _key_bytes(certificate: x509.Certificate) -> bytes:
+    try:
+        return public_key_bytes(certificate.public_key())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return certificate.public_bytes(Encoding.DER)  # a key of an unknown kind is like no other
 
 
 def _read_facts(der: bytes) -> _Facts:

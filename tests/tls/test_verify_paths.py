@@ -145,13 +145,29 @@ def test_a_lapsed_cross_signature_harms_nobody_who_trusts_the_new_root():
     assert refusal(trusting(old.certificate), leaf, cross).reason == Reason.CERTIFICATE_EXPIRED
 
 
-def test_of_a_renewed_ca_the_certificate_that_stands_first_in_the_bundle_is_taken():
+def test_a_ca_renewed_with_its_key_is_trusted_for_as_long_as_one_of_its_certificates_is():
     key, now = generate_key("ecdsa-p256"), minting.clock()
     renewals = [Authority.create(minting.DOMAIN, now=now, lifetime_s=h * 3600, key=key).certificate for h in (1, 2, 3)]
-    leaf = minting.svid(Authority(minting.DOMAIN, (renewals[0],), key)).leaf
+    leaf = minting.svid(Authority(minting.DOMAIN, (renewals[-1],), key)).leaf
+    two_hours_later = minting.now_s() + 2 * 3600 + 60
 
     for bundle in itertools.permutations(renewals):
-        assert judge(trusting(*bundle), leaf).path[-1] == der(bundle[0])
+        peer = judge(trusting(*bundle), leaf)
+        assert peer.path[-1] == der(renewals[-1])
+        assert peer.valid_from <= minting.now_s()
+    assert refusal(trusting(*renewals[:2]), leaf, now=two_hours_later).reason == Reason.CERTIFICATE_EXPIRED
+
+
+def test_cas_of_one_name_and_different_keys_stand_for_themselves():
+    first, second = (minting.authority() for _ in range(2))
+    twins = [ca_below(first, subject=first.certificate.subject), ca_below(first, subject=first.certificate.subject)]
+
+    for twin in twins:
+        assert judge(trusting(*(ca.certificate for ca in twins)), minting.svid(twin).leaf).path[-1] == der(
+            twin.certificate
+        )
+    assert refusal(trusting(twins[0].certificate), minting.svid(twins[1]).leaf).reason == Reason.UNKNOWN_AUTHORITY
+    assert refusal(trusting(twins[0].certificate), minting.svid(second).leaf).reason == Reason.UNKNOWN_AUTHORITY
 
 
 # Time above the leaf.

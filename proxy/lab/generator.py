@@ -1,0 +1,292 @@
+"""
+The load generator as its users see it: some processes that begin together, and one sum of what they saw.
+
+    with Generators(processes=2) as generators:
+        generators.prepare(plan)             # clients made, sessions kept, the server warm; nothing is counted
+        measured = generators.measure()      # the same plan, counted
+        round_ = measured.as_round(server_cpu_s)
+
+`prepare` and `measure` are two steps so that whoever measures the server's CPU reads its clock between them, when
+nothing is under way. Everything that can go wrong is raised as LoadFault: a sentence, with what to do.
+"""
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+import proxy
+from proxy.core.reasons import EXPLANATIONS, Reason
+from proxy.lab.latencies import Latencies
+from proxy.lab.plan import ClosedLoop, Hold, Order, Plan, Prepare, Release, Report, Start
+from proxy.lab.results import Round
+from proxy.tls.loadclient import Negotiated
+
+MODULE = "proxy.lab.generatorprocess"
+CLIENT_LIMITED = 0.9  # of a core by one generator process: there the client sets the pace
+LATE_S = 0.01  # an open loop that begins connections later than this is limited by the client too
+_TOGETHER_S = 0.02  # from the order to the common start
+_PATIENCE_S = 30.0  # beyond what a plan says that it takes
+_KILL_S = 5.0
+
+
+class LoadFault(Exception):  # noqa: N818  # a finding about the target or this machine, not a bug
+    """
+    No figure can be had; str() is a sentence that says why, and what to do.
+
+    reason: where the target, or what is presented to it, is the cause
+    """
+
+    def __init__(self, message: str, reason: Reason | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The sum over the processes of one measurement.
+
+    busiest: the share of a core that the busiest generator process used
+    late_s:  by how much an open loop began a connection too late, at the worst
+    """
+
+    plan: Plan
+    count: int
+    seconds: float
+    cpu_s: float
+    busiest: float
+    latencies: Latencies
+    failures: dict[Reason, int]
+    details: dict[Reason, str]
+    not_resumed: int
+    bytes_sent: int | None
+    bytes_received: int | None
+    negotiated: Negotiated | None
+    late_s: float
+    most_open: int
+    processes: int
+    shortage: str | None
+
+    @property
+    def client_limited(self) -> bool:
+        """Whether the client set the pace, so that the figures say less about the server."""
+        return self.busiest >= CLIENT_LIMITED or self.late_s > LATE_S
+
+    @property
+    def fault(self) -> str | None:
+        """Why this is no measurement of what was asked for; None when it is one."""
+        if self.shortage:
+            return self.shortage
+        if self.not_resumed:
+            return (
+                f"{self.not_resumed} of {self.count + self.not_resumed} handshakes were full although a session was "
+                "offered: the server does not resume (all of) them"
+            )
+        if not self.count:
+            words = "; ".join(f"{reason} ({self.details[reason]})" for reason in self.failures)
+            return f"the server accepted no handshake: {words}" if words else "no handshake was begun"
+        return None
+
+    def as_round(self, *, server_cpu_s: float | None = None, round_trips: int | None = None) -> Round:
+        """As a round of a result file. round_trips: of one handshake, as observed."""
+        return Round(
+            count=self.count,
+            seconds=self.seconds,
+            server_cpu_s=server_cpu_s,
+            client_cpu_s=self.cpu_s,
+            failures=self.failures,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            round_trips=None if round_trips is None else round_trips * self.count,
+            latency=self.latencies.encode(),
+            client_limited=self.client_limited,
+            client_processes=self.processes,
+        )
+
+
+class Generators:
+    """
+    Generator processes that obey together.
+
+    cores: where they may run; None: anywhere
+    """
+
+    def __init__(self, processes: int = 1, cores: Iterable[int] | None = None) -> None:
+        self._children: list[_Child] = []
+        self._plan: Plan | None = None
+        try:
+            for _ in range(processes):
+                self._children.append(_Child(cores))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        for child in self._children:
+            child.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Their process ids."""
+        return [child.process.pid for child in self._children]
+
+    def prepare(self, plan: Plan) -> Measured:
+        """
+        Make the clients of a plan, their sessions, and warm the server up for plan.warm_up_s.
+
+        Returns: the warm-up, whose failures are worth a look
+        Raises:  LoadFault when a client cannot be made, or sessions are needed and the server refuses to make them
+        """
+        shares = len(self._children)
+        if isinstance(plan.pace, ClosedLoop) and plan.pace.in_flight < shares:
+            raise LoadFault(f"{shares} processes cannot share {plan.pace.in_flight} clients: use fewer processes")
+        self._plan = plan
+        orders = [Prepare(plan=plan, share=share, shares=shares) for share in range(shares)]
+        return self._sum(plan, self._ask(orders, plan.warm_up_s + 3 * plan.timeout_s + plan.linger_s))
+
+    def measure(self) -> Measured:
+        """Measure the plan that was prepared. Raises: LoadFault"""
+        plan = self._prepared()
+        order = Start(at_s=time.monotonic() + _TOGETHER_S)
+        reports = self._ask([order] * len(self._children), plan.seconds + 2 * plan.timeout_s + plan.linger_s)
+        return self._sum(plan, reports)
+
+    def hold(self, count: int) -> Measured:
+        """Open `count` connections and keep them open until `release`. Raises: LoadFault when one failed"""
+        plan, shares = self._prepared(), len(self._children)
+        orders = [Hold(count=count // shares + (share < count % shares)) for share in range(shares)]
+        return self._sum(plan, self._ask(orders, plan.timeout_s + count / 20))
+
+    def release(self) -> None:
+        """End what is held, in order. Raises: LoadFault"""
+        plan = self._prepared()
+        self._ask([Release()] * len(self._children), plan.timeout_s + plan.linger_s)
+
+    def _prepared(self) -> Plan:
+        if self._plan is None:
+            raise LoadFault("nothing was prepared")
+        return self._plan
+
+    def _ask(self, orders: Iterable[Order], within_s: float) -> list[Report]:
+        for child, order in zip(self._children, orders, strict=True):
+            child.tell(order)
+        deadline = time.monotonic() + within_s + _PATIENCE_S
+        reports = [child.report(deadline) for child in self._children]
+        for report in reports:
+            if report.fatal:
+                raise fault_of(report)
+        return reports
+
+    def _sum(self, plan: Plan, reports: list[Report]) -> Measured:
+        failures: Counter[Reason] = Counter()
+        details: dict[Reason, str] = {}
+        for report in reports:
+            failures.update(report.failures)
+            details = report.details | details
+        seconds = max(report.seconds for report in reports)
+        sent = [report.bytes_sent for report in reports]
+        received = [report.bytes_received for report in reports]
+        return Measured(
+            plan=plan,
+            count=sum(report.count for report in reports),
+            seconds=seconds,
+            cpu_s=sum(report.cpu_s for report in reports),
+            busiest=max((report.cpu_s / seconds if seconds else 0.0) for report in reports),
+            latencies=Latencies.sum(Latencies.decode(report.latency) for report in reports if report.latency),
+            failures=dict(failures),
+            details=details,
+            not_resumed=sum(report.not_resumed for report in reports),
+            bytes_sent=_total(sent),
+            bytes_received=_total(received),
+            negotiated=next((report.negotiated for report in reports if report.negotiated), None),
+            late_s=max(report.late_s for report in reports),
+            most_open=sum(report.most_open for report in reports),
+            processes=len(reports),
+            shortage=next((report.shortage for report in reports if report.shortage), None),
+        )
+
+
+def fault_of(report: Report) -> LoadFault:
+    """The sentence for what ended an order before it could be measured."""
+    if report.shortage:
+        return LoadFault(report.shortage)
+    reason = next(iter(report.failures))
+    return LoadFault(f"{report.details[reason]}. {EXPLANATIONS[reason].advice}", reason)
+
+
+def _total(parts: list[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+class _Child:
+    """One generator process and its two pipes."""
+
+    def __init__(self, cores: Iterable[int] | None) -> None:
+        environment = dict(os.environ)
+        root = Path(proxy.__file__).resolve().parents[1]
+        if root.name not in ("site-packages", "dist-packages"):
+            paths = [str(root), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
+        self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, "-P", "-m", MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            process_group=0,  # Ctrl-C is for the command, which ends its children
+        )
+        if cores is not None:
+            os.sched_setaffinity(self.process.pid, cores)  # it has no thread yet; those to come inherit
+
+    def tell(self, order: Order) -> None:
+        """Hand over an order. Raises: LoadFault when the process has ended"""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(msgspec.json.encode(order) + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise self._lost() from None
+
+    def report(self, deadline: float) -> Report:
+        """Wait for the answer to the last order. Raises: LoadFault"""
+        stdout = self.process.stdout
+        assert stdout is not None
+        if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise LoadFault("a generator process does not answer: this machine is too busy, or it hangs")
+        line = stdout.readline()
+        if not line:
+            raise self._lost()
+        return msgspec.json.decode(line, type=Report)
+
+    def close(self) -> None:
+        """End it: the end of its stdin is enough, unless it hangs."""
+        for stream in (self.process.stdin, self.process.stdout):
+            try:
+                stream and stream.close()
+            except OSError:
+                pass
+        try:
+            self.process.wait(_KILL_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _lost(self) -> LoadFault:
+        return LoadFault(f"a generator process ended unexpectedly (status {self.process.wait(_KILL_S)})")

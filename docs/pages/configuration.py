@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from enum import Enum
 
 from proxy.core.config import TcpAddress, UnixAddress
-from proxy.core.configfields import INBOUND, ROOT, Field, ListOfTables, Null, Table
+from proxy.core.configfields import INBOUND, ROOT
+from proxy.core.configtables import Field, ListOfTables, Null, Table
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 
@@ -169,6 +170,11 @@ def _page() -> str:
     for row in ROOT.fields:
         if isinstance(row.kind, Table):
             parts.append(_section(f"`{row.name}`", row.name, row.kind))
+            parts += [
+                _section(f"`{row.name}.{inner.name}`, a list", f"{row.name}.{inner.name}[]", inner.kind.table)
+                for inner in row.kind.fields
+                if isinstance(inner.kind, ListOfTables)
+            ]
         elif isinstance(row.kind, ListOfTables):
             parts.append(_section(f"`{row.name}`, a list", f"{row.name}[]", row.kind.table))
     return "\n".join([*parts, _RULES])

@@ -11,6 +11,8 @@ from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from proxy.core.appprobe import AppProbe
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -227,9 +229,10 @@ class AdminConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthConfig:
-    """/live, /ready and /metrics alone, for kubelet and Prometheus."""
+    """/live, /ready and /metrics alone, for kubelet and Prometheus; and the probes of the app behind, if any."""
 
     listen: TcpAddress | UnixAddress
+    app_probes: tuple[AppProbe, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,6 @@ defaults are the dataclasses' of config.py; a row adds the Kind and the sentence
 DISABLE, two listeners on one port) are configrules.py's.
 """
 
-import dataclasses
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
-
 from proxy.core import config
 from proxy.core.addresses import (
     parse_endpoint,
@@ -19,8 +14,10 @@ from proxy.core.addresses import (
     parse_server_name_pattern,
     parse_upstream,
 )
-from proxy.core.configkinds import BundlesKind, Kind, ListKind, choice_kind, enum_kind, text_kind
+from proxy.core.configkinds import BundlesKind, ListKind, choice_kind, enum_kind, text_kind
 from proxy.core.confignumbers import boolean_kind, count_kind, rate_kind, seconds_kind, workers_kind
+from proxy.core.configprobefields import APP_PROBE
+from proxy.core.configtables import Field, ListOfTables, Null, Table
 from proxy.core.configwords import (
     GROUP_HINTS,
     SUITE_HINTS,
@@ -30,50 +27,6 @@ from proxy.core.configwords import (
     parse_path,
 )
 from proxy.core.spiffe import parse_pattern
-
-
-class Null(StrEnum):
-    """What `key: null` (or a key with nothing behind it) means."""
-
-    FAULT = "fault"  # an empty `deny:` may be a slip of the editor: say so instead of guessing
-    DEFAULT = "default"
-    OFF = "off"  # the value None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """One key. demand: when an absent key is a fault, as docs say it; empty: never."""
-
-    name: str
-    kind: "Kind | Table | ListOfTables"
-    meaning: str
-    null: Null = Null.FAULT
-    demand: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One section: the dataclass that it becomes, and its keys."""
-
-    cls: type[Any]
-    meaning: str
-    fields: tuple[Field, ...]
-
-    def default(self, name: str) -> object:
-        """The default of a key; dataclasses.MISSING where there is none."""
-        return next(row.default for row in dataclasses.fields(self.cls) if row.name == name)
-
-    def is_required(self, name: str) -> bool:
-        """Whether the key must stand in every file."""
-        return self.default(name) is dataclasses.MISSING
-
-
-@dataclass(frozen=True, slots=True)
-class ListOfTables:
-    """A list of sections of one form."""
-
-    table: Table
-
 
 _FILE = text_kind("the path of a file", parse_path, most_chars=4096)
 _PATTERN = text_kind("a SPIFFE ID or a pattern of SPIFFE IDs", parse_pattern, pattern="^spiffe://")
@@ -301,8 +254,16 @@ ADMIN = Table(
 
 HEALTH = Table(
     config.HealthConfig,
-    "/live, /ready and /metrics alone, for kubelet and Prometheus.",
-    (Field(name="listen", kind=_ENDPOINT, meaning="Where, e.g. 0.0.0.0:15021."),),
+    "/live, /ready and /metrics alone, for kubelet and Prometheus, and the app's own probes where they are listed.",
+    (
+        Field(name="listen", kind=_ENDPOINT, meaning="Where, e.g. 0.0.0.0:15021."),
+        Field(
+            name="app_probes",
+            kind=ListOfTables(APP_PROBE, "probe"),
+            null=Null.DEFAULT,
+            meaning="Probes of the app that kubelet makes through the sidecar, since STRICT refuses its plaintext.",
+        ),
+    ),
 )
 
 LOG = Table(

@@ -14,6 +14,7 @@ from proxy.core.spiffe import quote
 
 MAX_SECONDS = 315_360_000  # ten years: every clock and timer downstream holds it, and no operator means more
 MAX_COUNT = 1_000_000_000
+MAX_PORT = 65535
 
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+")
@@ -49,6 +50,13 @@ def count_kind() -> ScalarKind:
     words = f"a whole number from 0 to {MAX_COUNT} (0 turns it off)"
     schema = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
     return ScalarKind(words, schema, lambda scalar: _parse_integer(scalar, words, 0, MAX_COUNT))
+
+
+def port_kind() -> ScalarKind:
+    """A TCP port that can be dialled."""
+    words = "a port from 1 to 65535"
+    schema = {"type": "integer", "minimum": 1, "maximum": MAX_PORT}
+    return ScalarKind(words, schema, lambda scalar: _parse_integer(scalar, words, 1, MAX_PORT))
 
 
 def workers_kind(*, most: int) -> ScalarKind:

@@ -7,6 +7,7 @@ for safety (`deny` on a port that judges nobody); at its default it says nothing
 """
 
 from proxy.core.addresses import is_loopback, leads_back, want_same_socket
+from proxy.core.appprobe import ProbeKind
 from proxy.core.config import AdminConfig, AppTls, ListenAddress, Mode
 from proxy.core.configkinds import BAD
 from proxy.core.configsections import Section
@@ -30,6 +31,8 @@ def check_rules(root: Section, faults: Faults) -> None:
         _check_versions(tls, faults)
     for admin in root.sections("admin"):
         _check_admin(admin, faults)
+    for health in root.sections("health"):
+        _check_app_probes(health, faults)
     _check_names(listeners, faults)
     _check_addresses(root, listeners, faults)
 
@@ -100,6 +103,16 @@ def _check_admin(admin: Section, faults: Faults) -> None:
             f"{listen} can be reached from elsewhere, and whoever reaches it can drain the proxy; use 127.0.0.1, "
             "a unix socket or `health`, or write `allow_remote: true`",
         )
+
+
+def _check_app_probes(health: Section, faults: Faults) -> None:
+    probes = health.sections("app_probes")
+    _check_names(probes, faults)
+    for probe in probes:
+        kind = probe.get("kind")
+        for key, owner in (("path", ProbeKind.HTTP), ("headers", ProbeKind.HTTP), ("service", ProbeKind.GRPC)):
+            if key in probe.lines and kind not in (owner, BAD):
+                faults.add(*probe.where(key), f"`{key}` is for kind {owner}, and `kind` is {kind}")
 
 
 def _check_names(listeners: list[Section], faults: Faults) -> None:

@@ -8,8 +8,9 @@ key stood. The rules between keys work on sections, because they need the lines;
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.core.configfields import HOMES, NOT_IN_THIS_VERSION, ROOT, Field, ListOfTables, Null, Table
+from proxy.core.configfields import HOMES, NOT_IN_THIS_VERSION, ROOT
 from proxy.core.configkinds import BAD, suggestion
+from proxy.core.configtables import Field, ListOfTables, Null, Table
 from proxy.core.configyaml import Entry, Faults, Mapping, Node, Scalar, ScalarType, Sequence, child_path, describe
 
 
@@ -93,7 +94,7 @@ def _read_entry(section: Section, row: Field, entry: Entry, faults: Faults) -> N
         found = read_section(row.kind, node, path, faults, whole=not entry.repeated)
         value = BAD if found is None else found
     elif isinstance(row.kind, ListOfTables):
-        value = _read_sections(row.kind.table, node, path, faults)
+        value = _read_sections(row.kind, node, path, faults)
     else:
         value = row.kind.read(node, path, faults)
     if not entry.repeated:  # a repeated key is read for its faults alone; that it is repeated is noted already
@@ -101,13 +102,13 @@ def _read_entry(section: Section, row: Field, entry: Entry, faults: Faults) -> N
         section.lines[row.name] = entry.value.line
 
 
-def _read_sections(table: Table, node: Node, path: str, faults: Faults) -> object:
+def _read_sections(kind: ListOfTables, node: Node, path: str, faults: Faults) -> object:
     if not isinstance(node, Sequence):
-        hint = "; a listener begins with `- name: ...`" if isinstance(node, Mapping) else ""
-        faults.add(path, node.line, f"expected a list of listeners, got {describe(node)}{hint}")
+        hint = f"; a {kind.item} begins with `- name: ...`" if isinstance(node, Mapping) else ""
+        faults.add(path, node.line, f"expected a list of {kind.item}s, got {describe(node)}{hint}")
         return BAD
-    # What is no mapping stays in the list as BAD: the file did mean to have a listener there.
-    sections = [read_section(table, item, f"{path}[{i}]", faults) for i, item in enumerate(node.items)]
+    # What is no mapping stays in the list as BAD: the file did mean to have a section there.
+    sections = [read_section(kind.table, item, f"{path}[{i}]", faults) for i, item in enumerate(node.items)]
     return tuple(BAD if section is None else section for section in sections)
 
 

@@ -7,7 +7,7 @@ ops/representations.py's, and ops/origins.py keeps web pages out.
 
 The admin endpoint trusts whoever reaches it, which is why it listens on loopback or a unix socket unless the
 configuration says otherwise. The health endpoint is for the network (kubelet, Prometheus) and only reads: /live, /ready
-and /metrics.
+and /metrics, and how the configured probes of the application go.
 """
 
 import html
@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from proxy.core.config import AdminConfig, HealthConfig, LogLevel, TcpAddress
 from proxy.core.reasons import EXPLANATIONS
+from proxy.ops.appprobes import AppProbes, pod_host
 from proxy.ops.http import HttpLimits, HttpServer, Request, Response
 from proxy.ops.log import Log
 from proxy.ops.origins import foreign_host, foreign_origin
@@ -172,6 +173,8 @@ class _Endpoint:
         self._log.warning("notice", detail=f"log level {before} -> {level}, asked for at the admin endpoint")
 
 
+APP_HEALTH = "/app-health/"  # as Istio's agent calls it, so that whoever knows one knows the other
+
 _HEALTH_ROUTES = (
     _Route("GET", "/live", "200 while the process serves this page", _Endpoint.live),
     _Route("GET", "/ready", "200 while new connections are served, else 503 and why", _Endpoint.ready),
@@ -210,16 +213,32 @@ async def open_admin(config: AdminConfig, operated: Operated, log: Log, limits: 
 
 
 async def open_health(
-    config: HealthConfig, operated: Operated, log: Log, limits: HttpLimits | None = None
+    config: HealthConfig,
+    operated: Operated,
+    log: Log,
+    app_probes: Callable[[], AppProbes] = AppProbes,
+    limits: HttpLimits | None = None,
 ) -> HttpServer:
-    """Open the health endpoint: /live, /ready and /metrics alone. Raises OSError where the address cannot be had."""
+    """
+    Open the health endpoint: /live, /ready and /metrics, and the application's probes that are in force.
+
+    Raises: OSError where the address cannot be had
+    """
 
     def foreign(request: Request) -> str | None:
         return foreign_origin(request.headers.get("origin"), request.headers.get("host"))
 
-    server = HttpServer(
-        _Endpoint(operated, _HEALTH_ROUTES, foreign, log).handle, _reporter(log), limits or HttpLimits()
-    )
+    endpoint = _Endpoint(operated, _HEALTH_ROUTES, foreign, log)
+
+    async def handle(request: Request) -> Response:
+        probes, name = app_probes(), request.path.removeprefix(APP_HEALTH)
+        probe = probes.get(name) if name != request.path and request.method in {"GET", "HEAD"} else None
+        if probe is None or foreign(request) is not None:
+            return await endpoint.handle(request)
+        verdict = await probes.check(probe, pod_host(request.headers.get("host")))
+        return Response.sentence(200 if verdict.healthy else 503, verdict.detail)
+
+    server = HttpServer(handle, _reporter(log), limits or HttpLimits())
     await server.open(config.listen)
     return server
 

@@ -7,6 +7,7 @@ import os
 from proxy.core.config import AdminConfig, Config, HealthConfig, TcpAddress, UnixAddress
 from proxy.net.sockets import ListenFault
 from proxy.ops.admin import Operated, open_admin, open_health
+from proxy.ops.appprobes import AppProbes
 from proxy.ops.http import HttpServer
 from proxy.ops.log import Log
 
@@ -18,6 +19,7 @@ class Endpoints:
         self._operated = operated
         self._log = log
         self._open: dict[str, tuple[TcpAddress | UnixAddress, HttpServer]] = {}
+        self._app_probes = AppProbes()
 
     async def apply(self, config: Config) -> None:
         """Have open exactly what the configuration asks for. Raises: ListenFault, and changed nothing."""
@@ -42,11 +44,12 @@ class Endpoints:
                 del self._open[name]
                 await known[1].close()
         self._open |= opened
+        self._app_probes = AppProbes(config.health.app_probes if config.health is not None else ())
 
     async def _start(self, section: AdminConfig | HealthConfig) -> HttpServer:
         if isinstance(section, AdminConfig):
             return await open_admin(section, self._operated, self._log)
-        return await open_health(section, self._operated, self._log)
+        return await open_health(section, self._operated, self._log, lambda: self._app_probes)
 
     async def close(self) -> None:
         """Close both."""

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import config
-from proxy.core.configfields import ROOT, ListOfTables, Table
+from proxy.core.configfields import ROOT
 from proxy.core.configfile import ConfigFaults, read_config
+from proxy.core.configtables import ListOfTables, Table
 from proxy.core.spiffe import parse_pattern
 from tests.configtexts import GOOD, faults, read, the_fault, with_inbound, with_line, with_top
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from proxy.core.config import CIPHER_SUITES, GROUPS, Mode
-from proxy.core.configfields import ROOT, ListOfTables, Table
+from proxy.core.configfields import ROOT
+from proxy.core.configtables import ListOfTables, Table
 from tests.configtexts import GOOD, faults, with_inbound, with_line, with_top
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
+from proxy.core.appprobe import AppProbe, ProbeKind
 from proxy.core.config import AdminConfig, HealthConfig, LogFormat, LogLevel, TcpAddress
 from proxy.core.reasons import Reason
 from proxy.ops.admin import open_admin, open_health
+from proxy.ops.appprobes import AppProbes
 from proxy.ops.http import HttpServer
 from proxy.ops.log import Log, configure
 
@@ -264,3 +266,27 @@ async def test_health_serves_three_pages_to_any_host_and_nothing_else(desk: Desk
         assert (await desk.ask(method, path, server=desk.health)).status == 404
     assert (await desk.ask("GET", "/live", server=desk.health, Origin="http://evil.example")).status == 403
     assert desk.operated.done == []
+
+
+async def test_health_makes_the_apps_probes_that_are_in_force_and_admin_does_not(desk: Desk) -> None:
+    async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    listening = await asyncio.start_server(app, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    in_force = [AppProbes()]
+    health = await open_health(HealthConfig(listen=LOOPBACK), desk.operated, desk.log, lambda: in_force[0])
+    path = "/app-health/orders/livez"
+    before = await desk.ask("GET", path, server=health)
+    in_force[0] = AppProbes([AppProbe(name="orders/livez", kind=ProbeKind.TCP, port=port)])
+    healthy = await desk.ask("GET", path, server=health)
+    by_post = await desk.ask("POST", path, server=health)
+    by_page = await desk.ask("GET", path, server=health, Origin="http://evil.example")
+    at_admin = await desk.ask("GET", path)
+    listening.close()
+    await listening.wait_closed()
+    unhealthy = await desk.ask("GET", path, server=health)
+    await health.close()
+    statuses = [answer.status for answer in (before, healthy, by_post, by_page, at_admin, unhealthy)]
+    assert statuses == [404, 200, 404, 403, 404, 503]
+    assert healthy.body == f"Port {port} takes connections.\n"

@@ -9,6 +9,8 @@ import pytest
 
 from proxy.core.appprobe import AppProbe, ProbeKind
 from proxy.ops.appprobes import MOST_AT_A_TIME, AppProbes, Verdict, pod_host
+from proxy.ops.views import config_view
+from tests.configtexts import read, with_top
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
@@ -215,3 +217,10 @@ async def test_an_http_server_gives_no_grpc_status(app: App) -> None:
 )
 def test_the_host_is_kubelets_without_the_port(header: str | None, host: str) -> None:
     assert host == pod_host(header)
+
+
+def test_the_admin_endpoint_shows_a_probes_headers_without_their_values() -> None:
+    probe = "{name: a/livez, kind: http, port: 1, headers: ['Authorization: Bearer s3cret']}"
+    shown = str(config_view(read(with_top(f"health: {{listen: 0.0.0.0:15021, app_probes: [{probe}]}}"))))
+    assert "Authorization: ..." in shown
+    assert "s3cret" not in shown

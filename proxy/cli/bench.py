@@ -1,8 +1,8 @@
 """
 `mtls-sidecar bench`: the handshake laboratory. One table of subcommands, each a module that is imported when asked for.
 
-A module of a subcommand has `add_arguments(parser)` and `run(args) -> int`, as a command of cli/main.py has. Most of them
-need the extra packages of `pip install 'mtls-sidecar[bench]'`, and say so where they are missing.
+A module of a subcommand has `add_arguments(parser)` and `run(args) -> int`, as a command of cli/main.py has. Most need
+the extra packages of `pip install 'mtls-sidecar[bench]'`, and say so where they are missing.
 """
 
 import argparse

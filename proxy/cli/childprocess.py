@@ -1,5 +1,5 @@
 """
-The children of `demo` and `dev`: how a program of this package is started, what it logs as data, how it certainly ends.
+The children of `demo` and `dev`: what such a one logs as data, how it certainly ends.
 
 Every child runs this package with this interpreter, in a process group of its own: Ctrl-C on the terminal then reaches
 the parent alone, which ends its children in the order that it wants. Every wait here has a deadline.
@@ -13,14 +13,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import proxy
+from proxy.ops.ownmodule import package_environment
 
 Line = Mapping[str, Any]
 Address = tuple[str, int]
@@ -33,25 +32,6 @@ _MAX_UNREADABLE = 50  # lines of a traceback that are kept
 
 class NotShown(Exception):  # noqa: N818  # not a fault of the program: a fact did not come to pass
     """What was waited for did not happen; str() is the sentence that says what."""
-
-
-def package_command(module: str, *arguments: str) -> list[str]:
-    """
-    The argv that runs a module of this package.
-
-    -P keeps the working directory out of the module search: a developer's own folder `proxy` must not be taken for us.
-    """
-    return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def package_environment() -> dict[str, str]:
-    """The environment for it: finds the package also where it runs from a source tree that was never installed."""
-    environment = dict(os.environ)
-    root = Path(proxy.__file__).resolve().parents[1]
-    if root.name not in ("site-packages", "dist-packages"):
-        others = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{root}{os.pathsep}{others}" if others else str(root)
-    return environment
 
 
 def free_port(host: str = "127.0.0.1") -> int:

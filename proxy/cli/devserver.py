@@ -24,8 +24,6 @@ from proxy.cli.childprocess import (
     free_port,
     is_free,
     is_ready,
-    package_command,
-    package_environment,
 )
 from proxy.cli.devstate import DevFault, DevState, Wanted
 from proxy.cli.devwords import curl_lines, host_names
@@ -37,6 +35,7 @@ from proxy.core.configfile import ConfigFaults
 from proxy.core.reasons import Rejected
 from proxy.core.spiffe import IdPattern, SpiffeId
 from proxy.ops.configsource import read_config_file
+from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.identityfiles import write_atomically
 
 START_PATIENCE_S = 30.0

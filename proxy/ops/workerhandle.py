@@ -6,20 +6,17 @@ fetched then. A process that closed its link and stays all the same is killed.
 """
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
-import proxy
 from proxy.core.config import ListenAddress, socket_key
 from proxy.net.sockets import ListeningSocket
 from proxy.ops.configsource import Source
+from proxy.ops.ownmodule import package_command, package_environment
 from proxy.ops.workerlink import (
     MAX_DESCRIPTORS,
     Answer,
@@ -83,7 +80,7 @@ class WorkerHandle:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-                [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno()), loop_name],
+                package_command(_MODULE, str(theirs.fileno()), loop_name),
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
                 pass_fds=[theirs.fileno()],
@@ -223,11 +220,5 @@ def describe_end(status: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a worker: finds this very package also in a source tree that was never installed."""
-    # -P keeps a folder `proxy` in the working directory from being taken for us; so the tree has to be named.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LISTEN_")}
-    root = Path(proxy.__file__).resolve().parents[1]
-    if root.name not in ("site-packages", "dist-packages"):
-        others = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{root}{os.pathsep}{others}" if others else str(root)
-    return environment
+    """The environment of a worker: sockets that were passed on to the supervisor are not a worker's to take."""
+    return {key: value for key, value in package_environment().items() if not key.startswith("LISTEN_")}

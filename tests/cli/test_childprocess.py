@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.childprocess import LoggedProcess, NotShown, free_port, is_free, package_command, package_environment
+from proxy.cli.childprocess import LoggedProcess, NotShown, free_port, is_free
+from proxy.ops.ownmodule import package_command, package_environment
 from tests.e2e.waiting import HOST, free_address
 
 TALKS = """

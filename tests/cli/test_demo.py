@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import demo_acts, demo_world
-from proxy.cli.childprocess import package_command, package_environment
 from proxy.cli.demo_refusals import REFUSALS
 from proxy.cli.main import main
+from proxy.ops.ownmodule import package_command, package_environment
 
 PATIENCE_S = 100.0
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.childprocess import package_command, package_environment
 from proxy.cli.devserver import choose_address
 from proxy.cli.devstate import DevFault
 from proxy.cli.main import main
 from proxy.core.config import TcpAddress
+from proxy.ops.ownmodule import package_command, package_environment
 from tests.e2e.waiting import PATIENCE_S, Address, free_address, text_of, until
 
 

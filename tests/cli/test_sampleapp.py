@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.childprocess import LoggedProcess, package_command
+from proxy.cli.childprocess import LoggedProcess
 from proxy.cli.sampleapp import LISTENING, MODULE
 from proxy.core.proxyprotocol import ClientFlags, IpEndpoint, TlsDetails, encode_v2
+from proxy.ops.ownmodule import package_command
 from tests.e2e.waiting import PATIENCE_S, Address
 
 CLIENT = IpEndpoint(IPv4Address("192.0.2.1"), 4711)

@@ -22,7 +22,7 @@ CONFIGURATIONS = [
 ]
 COMMAND_LINES = [(page, line) for page in PAGES for line in commands_of(page)]
 MANIFEST = REPOSITORY / "deploy" / "kubernetes" / "orders.yaml"
-NO_COMMANDS_YET = {"probe", "bench", "inject", "intercept"}
+NO_COMMANDS_YET = {"probe", "bench", "inject"}
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.page.name}-{block.text.splitlines()[0]}")

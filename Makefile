@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RUN    := $(VENV)/.installed-runtime
 INTEROP := $(VENV)/.installed-interop
+ENGINE := $(VENV)/.installed-engine
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop demo test lint format types docs docs-check lock bench-quick bench clean
+.PHONY: help install engine engine-wheel interop demo test lint format types docs docs-check lock bench-quick bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -25,6 +26,16 @@ $(STAMP): $(RUN) requirements/dev.txt
 	@touch $@
 
 install: $(RUN) ## the virtual environment in .venv, from the hash-locked requirements
+
+$(ENGINE): $(RUN) $(wildcard engine/*.* engine/src/* engine/mtls_sidecar_boringssl/*.py)
+	$(BIN)/python engine/boringssl.py
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall ./engine
+	@touch $@
+
+engine: $(ENGINE) ## build the BoringSSL engine into .venv: fetches its source, needs g++ and takes two minutes
+
+engine-wheel: $(ENGINE) ## its wheel in dist/, for an image or an index of your own
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./engine
 
 $(INTEROP): $(STAMP) requirements/interop.txt requirements/charts.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/interop.txt

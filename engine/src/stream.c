@@ -1,0 +1,206 @@
+/*
+ * Bytes between a socket and an SSL.
+ *
+ * BoringSSL asks for the five bytes of a record's header and then for its body: two system calls for each record, and
+ * one more to learn that there is nothing left. This BIO reads ahead instead, into a buffer of the thread, so that a
+ * handshake's flight, or all that the kernel holds, comes with one. Two rules keep that from costing anything else:
+ *
+ * - Within one call everything that was read ahead is consumed, unless it is a record's beginning. What is left over
+ *   when a handshake ends (the first application data) moves to memory of the connection's own, and `buffered` says
+ *   so: no readiness will announce it. An idle connection owns no buffer.
+ * - No more is read than the caller's buffer can take, so no plaintext is left behind inside either.
+ *
+ * The kernel giving less than was asked for means that it has no more now. A FIN or an error behind it stays readable.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+
+#include "engine.h"
+
+#define AHEAD_BYTES 65536
+#define RECORD_BYTES (16384 + 512) /* a whole record, with all that protects it */
+
+static __thread uint8_t read_ahead[AHEAD_BYTES];
+
+static int take(bs_inner *inner, char *out, int length) {
+  size_t n = inner->ahead_length < (size_t)length ? inner->ahead_length : (size_t)length;
+  memcpy(out, inner->ahead, n);
+  inner->ahead += n;
+  inner->ahead_length -= n;
+  return (int)n;
+}
+
+static int bio_read(BIO *bio, char *out, int length) {
+  bs_inner *inner = BIO_get_data(bio);
+  BIO_clear_retry_flags(bio);
+  if (inner->ahead_length > 0) return take(inner, out, length);
+  if (inner->drained) {
+    BIO_set_retry_read(bio);
+    return -1;
+  }
+  size_t room = inner->room < AHEAD_BYTES ? inner->room : AHEAD_BYTES;
+  if (room < (size_t)length) room = (size_t)length < AHEAD_BYTES ? (size_t)length : AHEAD_BYTES;
+  ssize_t n;
+  do {
+    n = recv(inner->fd, read_ahead, room, 0);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) BIO_set_retry_read(bio);
+    return -1;
+  }
+  if (n == 0) {
+    inner->saw_fin = 1;
+    return 0;
+  }
+  if ((size_t)n < room) inner->drained = 1;
+  inner->room -= inner->room < (size_t)n ? inner->room : (size_t)n;
+  inner->ahead = read_ahead;
+  inner->ahead_length = (size_t)n;
+  return take(inner, out, length);
+}
+
+static int bio_write(BIO *bio, const char *data, int length) {
+  bs_inner *inner = BIO_get_data(bio);
+  BIO_clear_retry_flags(bio);
+  ssize_t n;
+  do {
+    n = send(inner->fd, data, (size_t)length, MSG_NOSIGNAL);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) BIO_set_retry_write(bio);
+  return (int)n;
+}
+
+static long bio_control(BIO *bio, int command, long number, void *pointer) {
+  (void)bio, (void)number, (void)pointer;
+  return command == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *method; /* made once; the GIL was held by whoever imported us */
+
+__attribute__((constructor)) static void make_method(void) {
+  method = BIO_meth_new(BIO_TYPE_SOURCE_SINK | BIO_TYPE_DESCRIPTOR, "socket, read ahead");
+  if (method == NULL) return;
+  BIO_meth_set_read(method, bio_read);
+  BIO_meth_set_write(method, bio_write);
+  BIO_meth_set_ctrl(method, bio_control);
+}
+
+int bs_attach(bs_connection *connection) {
+  BIO *bio = method != NULL ? BIO_new(method) : NULL;
+  if (bio == NULL) return 0;
+  BIO_set_data(bio, connection->inner);
+  BIO_set_init(bio, 1);
+  SSL_set_bio(connection->inner->ssl, bio, bio);
+  return 1;
+}
+
+/* Before each call of a handshake, in which what is read ahead becomes nobody's plaintext yet. */
+void bs_begin(bs_inner *inner) {
+  inner->room = AHEAD_BYTES;
+  inner->drained = 0;
+}
+
+/* After it: the thread's buffer belongs to the next connection from now on. */
+void bs_settle(bs_connection *connection) {
+  bs_inner *inner = connection->inner;
+  if (inner->ahead_length == 0) {
+    free(inner->held);
+    inner->held = NULL;
+  } else if (inner->ahead >= read_ahead && inner->ahead < read_ahead + AHEAD_BYTES) {
+    uint8_t *copy = malloc(inner->ahead_length);
+    if (copy != NULL) {
+      memcpy(copy, inner->ahead, inner->ahead_length);
+    } else {
+      inner->ahead_length = 0; /* the next record will not decrypt, and the connection ends */
+    }
+    free(inner->held);
+    inner->held = copy;
+    inner->ahead = copy;
+  }
+  connection->buffered = (int)inner->ahead_length;
+}
+
+int bs_stopped(bs_connection *connection, int code) {
+  bs_inner *inner = connection->inner;
+  int error = SSL_get_error(inner->ssl, code);
+  connection->reason = 0;
+  connection->words = "";
+  switch (error) {
+    case SSL_ERROR_WANT_READ:
+      return connection->stop = BS_WANT_READ;
+    case SSL_ERROR_WANT_WRITE:
+      return connection->stop = BS_WANT_WRITE;
+    case SSL_ERROR_WANT_CERTIFICATE_VERIFY:
+      inner->asked_for_ticket = 0;
+      return connection->stop = BS_JUDGE_CHAIN;
+    case SSL_ERROR_PENDING_TICKET:
+      inner->asked_for_ticket = 1;
+      return connection->stop = BS_JUDGE_TICKET;
+    case SSL_ERROR_ZERO_RETURN:
+      return connection->stop = BS_CLOSED;
+    case SSL_ERROR_SYSCALL:
+      ERR_clear_error();
+      return connection->stop = inner->saw_fin ? BS_CUT : BS_RESET;
+    default: {
+      uint32_t first = ERR_get_error();
+      const char *words = ERR_reason_error_string(first);
+      connection->reason = ERR_GET_LIB(first) == ERR_LIB_SSL ? ERR_GET_REASON(first) : 0;
+      connection->words = words != NULL ? words : "unknown error";
+      ERR_clear_error();
+      return connection->stop = BS_FAILED;
+    }
+  }
+}
+
+int bs_read(bs_connection *connection, void *buffer, int capacity) {
+  if (connection == NULL) return 0;
+  bs_inner *inner = connection->inner;
+  int total = 0;
+  connection->stop = BS_DONE;
+  inner->drained = 0;
+  while (capacity - total > 2 * RECORD_BYTES || inner->ahead_length > 0) {
+    int left = capacity - total;
+    if (left > 2 * RECORD_BYTES) {
+      inner->room = (size_t)(left - RECORD_BYTES); /* a record may be half read inside the SSL, and becomes whole */
+    } else {
+      inner->drained = 1; /* what was read ahead still fits, and the kernel keeps the rest */
+    }
+    int n = SSL_read(inner->ssl, (uint8_t *)buffer + total, left);
+    if (n <= 0) {
+      bs_stopped(connection, n);
+      break;
+    }
+    total += n;
+  }
+  bs_settle(connection);
+  return total;
+}
+
+int bs_write(bs_connection *connection, const void *data, int length) {
+  if (connection == NULL) return 0;
+  int done = 0;
+  connection->stop = BS_DONE;
+  while (done < length) {
+    int n = SSL_write(connection->inner->ssl, (const uint8_t *)data + done, length - done);
+    if (n <= 0) {
+      bs_stopped(connection, n);
+      break;
+    }
+    done += n;
+  }
+  return done;
+}
+
+int bs_close_notify(bs_connection *connection) {
+  if (connection == NULL) return BS_RESET;
+  int code = SSL_shutdown(connection->inner->ssl);
+  connection->stop = BS_DONE;
+  return code >= 0 ? BS_DONE : bs_stopped(connection, code);
+}

@@ -12,6 +12,7 @@ file comes from somewhere else.
 """
 
 import os
+import uuid
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -185,8 +186,9 @@ class Maximum(_Strict, frozen=True, kw_only=True):
 
 
 class Source(_Strict, frozen=True, kw_only=True):
-    """One generator of a merged document."""
+    """One generator of a merged document, as it called itself."""
 
+    run: Name
     started_at: Name
     seed: Count
     environment: Environment
@@ -196,6 +198,7 @@ class Result(_Strict, frozen=True, kw_only=True):
     """
     A whole document.
 
+    run:           a name that no other run has, so that none is counted twice
     started_at:    RFC 3339, UTC
     command:       the words to type to have it again
     target:        HOST:PORT that was loaded; None where the command started the servers itself
@@ -208,6 +211,7 @@ class Result(_Strict, frozen=True, kw_only=True):
     format: str = FORMAT
     schema: int = SCHEMA
     kind: Kind
+    run: Name = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
     started_at: Name
     environment: Environment
     seed: Count

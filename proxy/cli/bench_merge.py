@@ -1,0 +1,58 @@
+"""`mtls-sidecar bench merge`: the results of many generators as one document, counts and histograms added exactly."""
+
+import argparse
+import sys
+
+from proxy.lab.merge import Unmergeable, merge
+from proxy.lab.results import BadResult, Result, read, write
+from proxy.ops.printable import printable
+
+_EXAMPLES = """\
+Adds up what generators measured that loaded one target at the same time: counts, bytes and latency histograms, bucket
+by bucket. Files that do not fit together (another command, another target, starts far apart, one run twice) are
+refused.
+
+examples:
+  mtls-sidecar bench merge a.json b.json c.json -o all.json
+  mtls-sidecar bench merge /results/generator-*.json -o /results/all.json
+  mtls-sidecar bench report all.json --html all.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("results", nargs="+", metavar="RESULT.json", help="what `bench ... --json` wrote")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where the sum goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge; returns 0, 1 where the sum cannot be written, 2 for files that cannot be read or do not fit together."""
+    try:
+        total = merge([read(path) for path in args.results], args.results)
+    except (BadResult, Unmergeable) as refusal:
+        print(f"mtls-sidecar bench merge: {printable(str(refusal))}", file=sys.stderr)
+        return 2
+    try:
+        write(args.output, total)
+    except BadResult as refusal:  # sums beyond what the format holds
+        print(f"mtls-sidecar bench merge: {printable(str(refusal))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        why = error.strerror or str(error)
+        print(f"mtls-sidecar bench merge: {printable(args.output)} cannot be written: {why}", file=sys.stderr)
+        return 1
+    print(f"{printable(args.output)}: {_words(total)}")
+    return 0
+
+
+def _words(total: Result) -> str:
+    rounds = [round_ for row in total.rows for round_ in row.rounds]
+    successes = sum(round_.count for round_ in rounds)
+    failures = sum(sum(round_.failures.values()) for round_ in rounds)
+    faulty = sum(row.fault is not None for row in total.rows)
+    words = (
+        f"{len(total.merged_from)} generators, {len(total.rows)} rows, {successes:,} successes, {failures:,} failures"
+    )
+    return words + (f", rows that are not whole: {faulty}" if faulty else "")

@@ -1,0 +1,102 @@
+"""
+Figures and scenarios in words for people, the same on a terminal, in Markdown, in HTML and beside a plot.
+
+Three significant digits are more than the noise of a shared machine leaves. What is not known is a dash, never a zero.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from proxy.lab.measures import Unit
+from proxy.lab.results import Row, Scenario, Security
+from proxy.lab.stats import Estimate
+
+UNKNOWN = "–"
+
+_SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
+    Unit.SECONDS: ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    Unit.BYTES: ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+    Unit.BYTES_PER_SECOND: ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")),
+    Unit.PER_SECOND: ((1.0, "/s"),),
+    Unit.SHARE: ((0.01, "%"),),
+    Unit.NUMBER: ((1.0, ""),),
+}
+_SECURITY = {Security.PLAINTEXT: "plaintext", Security.TLS: "TLS", Security.MUTUAL_TLS: "mutual TLS"}
+_ALWAYS = ("version", "mode")  # what a row is called by even where all rows share it
+
+
+def scale(value: float, unit: Unit) -> tuple[float, str]:
+    """The factor and the name of the unit in which a value is best read."""
+    steps = _SCALES[unit]
+    return next((step for step in steps if abs(value) >= step[0]), steps[-1])
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart."""
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.3g}" if value else "0"
+
+
+def amount(value: float | None, unit: Unit) -> str:
+    """A figure with its unit, e.g. "742 µs"; a dash where there is none."""
+    if value is None:
+        return UNKNOWN
+    factor, name = scale(value, unit)
+    separator = "" if name in ("", "/s") else " "
+    return f"{number(value / factor)}{separator}{name}"
+
+
+def spread(estimate: Estimate | None) -> str:
+    """The interval as "±4 %"; nothing where a single round has none."""
+    if estimate is None or not estimate.coverage:
+        return ""
+    return f"±{number(estimate.relative * 100)} %" if estimate.relative >= 0.0005 else "±0 %"
+
+
+def change(factor: float) -> str:
+    """A ratio as a change: 1.25 is "+25 %"."""
+    percent = (factor - 1) * 100
+    return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
+
+
+def aspects(scenario: Scenario) -> dict[str, str]:
+    """Every aspect of a scenario that was set, by its field, in the order in which a row is called by them."""
+    named = {
+        "side": scenario.side,
+        "workload": scenario.workload.value,
+        "security": _SECURITY[scenario.security],
+        "version": f"TLS {scenario.version}" if scenario.version else "",
+        "key": scenario.key or "",
+        "mode": scenario.mode.value if scenario.mode else "",
+        "group": scenario.group or "",
+        "cipher": scenario.cipher or "",
+        "client_certificate": "client certificate" if scenario.client_certificate else "no client certificate",
+        "chain_length": f"chain of {scenario.chain_length}",
+        "rtt_s": f"RTT +{amount(scenario.rtt_s, Unit.SECONDS)}" if scenario.rtt_s else "RTT +0",
+        "concurrency": "" if scenario.concurrency is None else f"{scenario.concurrency:,} in flight",
+        "rate": "" if scenario.rate is None else f"{number(scenario.rate)}/s offered",
+        "message_bytes": "" if scenario.message_bytes is None else amount(scenario.message_bytes, Unit.BYTES),
+    }
+    return {field: word for field, word in named.items() if word}
+
+
+def labels(scenarios: Sequence[Scenario]) -> list[str]:
+    """A short name for each: the aspects in which they differ. Different scenarios get different names."""
+    named = [aspects(scenario) for scenario in scenarios]
+    fields = dict.fromkeys(field for names in named for field in names)
+    telling = [field for field in fields if len({names.get(field) for names in named}) > 1 or field in _ALWAYS]
+    texts = [", ".join(names[field] for field in telling if field in names) for names in named]
+    return [text or names["side"] for text, names in zip(texts, named, strict=True)]
+
+
+def shared(rows: Iterable[Row]) -> str:
+    """The aspects that all rows have in common, for a caption."""
+    named = [aspects(row.scenario) for row in rows]
+    if not named:
+        return ""
+    common = [
+        word
+        for field, word in named[0].items()
+        if field not in _ALWAYS and all(names.get(field) == word for names in named)
+    ]
+    return ", ".join(word for word in common if word != "RTT +0")

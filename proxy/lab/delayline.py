@@ -1,0 +1,133 @@
+"""
+The delay line as its users see it: an address on loopback behind which a target seems to be a round trip away.
+
+    with DelayLine(("127.0.0.1", 8443), rtt_s=0.02) as line:
+        ...                               # connect to line.address instead
+        print(line.report().late_p99_s)   # how far it kept to it
+
+It is a process of its own, for a thread would share the interpreter with whoever measures. What it models and what it
+does not is said in proxy/lab/delayprocess.py and in docs/benchmarking.md. It ends with the `with`, and with its parent.
+"""
+
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from proxy.core.reasons import Reason
+from proxy.lab.generator import LoadFault
+from proxy.ops.ownmodule import package_command, package_environment
+
+MODULE = "proxy.lab.delayprocess"
+MAX_RTT_S = 10.0
+_PATIENCE_S = 20.0
+_KILL_S = 5.0
+
+
+class LineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a line has done. connections, delivered_bytes: ever; the rest: since the last report.
+
+    deliveries:           chunks of bytes, and ends, that were passed on; at most the newest 65536
+    late_*_s:             by how much later than due they were; time that the receiver had no room is not the line's
+    """
+
+    connections: int
+    delivered_bytes: int
+    deliveries: int
+    late_p50_s: float
+    late_p99_s: float
+    late_max_s: float
+
+
+class _Greeting(msgspec.Struct, frozen=True):
+    port: int
+
+
+class DelayLine:
+    """
+    A line to one target.
+
+    target: (host, port); a name is resolved once, here
+    rtt_s:  0 to 10
+    cores:  where the process may run; None: anywhere
+    Raises: LoadFault when the name has no address or the process does not start
+    """
+
+    def __init__(self, target: tuple[str, int], rtt_s: float, cores: Iterable[int] | None = None) -> None:
+        if not 0 <= rtt_s <= MAX_RTT_S:
+            raise LoadFault(f"a round trip of {rtt_s:g} s is out of range: 0 to {MAX_RTT_S:g} s")
+        self.rtt_s = rtt_s
+        host, port = _numeric(target)
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            package_command(MODULE, host, str(port), repr(rtt_s)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=package_environment(),
+            process_group=0,  # Ctrl-C is for the command, which ends its children
+        )
+        try:
+            if cores is not None:
+                os.sched_setaffinity(self._process.pid, cores)
+            self.address = ("127.0.0.1", msgspec.json.decode(self._line(), type=_Greeting).port)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def report(self) -> LineReport:
+        """Ask what it has done. Raises: LoadFault"""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise LoadFault("the delay line ended unexpectedly") from None
+        return msgspec.json.decode(self._line(), type=LineReport)
+
+    def close(self) -> None:
+        """End it with all its connections: the end of its stdin is enough, unless it hangs."""
+        for stream in (self._process.stdin, self._process.stdout):
+            try:
+                stream and stream.close()
+            except OSError:
+                pass
+        try:
+            self._process.wait(_KILL_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _line(self) -> bytes:
+        """Its next line, within a deadline. Raises: LoadFault"""
+        stdout, deadline, found = self._process.stdout, time.monotonic() + _PATIENCE_S, b""
+        assert stdout is not None
+        while not found.endswith(b"\n"):
+            if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise LoadFault("the delay line does not answer: this machine is too busy, or it hangs")
+            more = os.read(stdout.fileno(), 4096)
+            if not more:
+                raise LoadFault("the delay line ended unexpectedly")
+            found += more
+        return found
+
+
+def _numeric(target: tuple[str, int]) -> tuple[str, int]:
+    try:
+        found = socket.getaddrinfo(*target, type=socket.SOCK_STREAM)[0][4]
+    except OSError as error:
+        raise LoadFault(f"the name {target[0]} has no address: {error.strerror}", Reason.UPSTREAM_UNRESOLVED) from None
+    return str(found[0]), int(found[1])

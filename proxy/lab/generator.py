@@ -13,21 +13,19 @@ nothing is under way. Everything that can go wrong is raised as LoadFault: a sen
 import os
 import select
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-import proxy
 from proxy.core.reasons import EXPLANATIONS, Reason
 from proxy.lab.latencies import Latencies
 from proxy.lab.plan import ClosedLoop, Hold, Order, Plan, Prepare, Release, Report, Start
 from proxy.lab.results import Round
+from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.loadclient import Negotiated
 
 MODULE = "proxy.lab.generatorprocess"
@@ -240,16 +238,11 @@ class _Child:
     """One generator process and its two pipes."""
 
     def __init__(self, cores: Iterable[int] | None) -> None:
-        environment = dict(os.environ)
-        root = Path(proxy.__file__).resolve().parents[1]
-        if root.name not in ("site-packages", "dist-packages"):
-            paths = [str(root), *filter(None, [environment.get("PYTHONPATH")])]
-            environment["PYTHONPATH"] = os.pathsep.join(paths)
         self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-P", "-m", MODULE],
+            package_command(MODULE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=package_environment(),
             process_group=0,  # Ctrl-C is for the command, which ends its children
         )
         if cores is not None:

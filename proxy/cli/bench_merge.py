@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _words(total: Result) -> str:
     rounds = [round_ for row in total.rows for round_ in row.rounds]
-    successes = sum(round_.count for round_ in rounds)
-    failures = sum(sum(round_.failures.values()) for round_ in rounds)
-    faulty = sum(row.fault is not None for row in total.rows)
-    words = (
-        f"{len(total.merged_from)} generators, {len(total.rows)} rows, {successes:,} successes, {failures:,} failures"
-    )
-    return words + (f", rows that are not whole: {faulty}" if faulty else "")
+    counts = {
+        "generators": len(total.merged_from),
+        "rows": len(total.rows),
+        "successes": sum(round_.count for round_ in rounds),
+        "failures": sum(sum(round_.failures.values()) for round_ in rounds),
+    }
+    if faulty := sum(row.fault is not None for row in total.rows):
+        counts["rows that are not whole"] = faulty
+    return ", ".join(f"{name}: {count:,}" for name, count in counts.items())

@@ -1,0 +1,124 @@
+"""
+Rounds: every contender once in each, in an order drawn from the seed, so that what the machine does meanwhile is borne
+by all of them alike. A figure is the median over the rounds, and only figures of one run are compared.
+
+A contender that cannot be measured (the server refuses it, it does not resume, this machine ran out of something) keeps
+its row, with the sentence that says why; the others go on.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from proxy.core.reasons import EXPLANATIONS
+from proxy.lab.generator import Generators, LoadFault, Measured
+from proxy.lab.observe import Observed, observe
+from proxy.lab.plan import Plan
+from proxy.lab.results import Round, Row, Scenario
+from proxy.lab.servercpu import ServerCpu, settled_s
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """
+    One row to be.
+
+    server: where the server's CPU is read; None: it is unknown
+    group:  the group that has to come out of the handshake; None: whatever the server chooses
+    """
+
+    scenario: Scenario
+    plan: Plan
+    server: ServerCpu | None = None
+    group: str | None = None
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What is known of a contender so far."""
+
+    contender: Contender
+    rounds: list[Round] = field(default_factory=list)
+    observed: Observed | None = None
+    fault: str | None = None
+
+    def row(self) -> Row:
+        negotiated = self.observed.negotiated if self.observed else None
+        return Row(
+            scenario=self.contender.scenario,
+            rounds=tuple(self.rounds),
+            negotiated_group=negotiated.group if negotiated else None,
+            negotiated_cipher=negotiated.cipher if negotiated else None,
+            fault=self.fault,
+        )
+
+
+Progress = Callable[[str], None]
+
+
+def measure_rounds(
+    contenders: Sequence[Contender], generators: Generators, *, rounds: int, seed: int, progress: Progress
+) -> list[Row]:
+    """
+    Measure all contenders `rounds` times, in turn.
+
+    progress: called after each step (one look at each contender, then one measurement each round) with what it was
+    Returns:  the rows in the order of the contenders
+    """
+    standings = [_Standing(contender) for contender in contenders]
+    for standing in standings:
+        _look(standing)
+        progress("look")
+    draw = random.Random(seed)  # noqa: S311  # an order, no secret
+    for number in range(rounds):
+        for standing in draw.sample(standings, len(standings)):
+            if standing.fault is None:
+                _measure(standing, generators)
+            progress(f"round {number + 1}")
+    return [standing.row() for standing in standings]
+
+
+def measure_once(
+    contender: Contender, generators: Generators, round_trips: int | None = None
+) -> tuple[Round, Measured]:
+    """One measurement with the server's CPU around it. Raises: LoadFault when nothing could be measured"""
+    generators.prepare(contender.plan)
+    before = None if contender.server is None else settled_s(contender.server)
+    measured = generators.measure()
+    after = None if contender.server is None else settled_s(contender.server)
+    if measured.fault is not None:
+        raise LoadFault(measured.fault + advice_for(measured))
+    cpu_s = None if before is None or after is None else max(0.0, after - before)
+    return measured.as_round(server_cpu_s=cpu_s, round_trips=round_trips), measured
+
+
+def advice_for(measured: Measured) -> str:
+    """What to do about the most frequent failure, as a further sentence; empty where there is none."""
+    if not measured.failures or measured.count or measured.shortage:
+        return ""
+    reason = max(measured.failures, key=lambda each: measured.failures[each])
+    return f". {EXPLANATIONS[reason].advice}"
+
+
+def _look(standing: _Standing) -> None:
+    contender = standing.contender
+    try:
+        standing.observed = observed = observe(contender.plan)
+    except LoadFault as fault:
+        standing.fault = str(fault)
+        return
+    chosen = observed.negotiated.group
+    if contender.group is not None and chosen not in (None, contender.group):
+        standing.fault = f"the server chose the group {chosen} where {contender.group} was to be measured"
+    elif contender.plan.resumed and not observed.resumed:
+        standing.fault = "the server made a full handshake where a session was offered: it does not resume sessions"
+
+
+def _measure(standing: _Standing, generators: Generators) -> None:
+    observed = standing.observed
+    try:
+        round_, _ = measure_once(standing.contender, generators, observed.round_trips if observed else None)
+    except LoadFault as fault:
+        standing.fault = str(fault)
+        return
+    standing.rounds.append(round_)

@@ -14,20 +14,21 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol
 
 from proxy import __version__
-from proxy.core.clockwords import rfc3339, span
+from proxy.core.clockwords import rfc3339
 from proxy.core.config import Config, ListenAddress, LogLevel
-from proxy.core.events import Direction, Event, Listener, ReloadResult
+from proxy.core.events import Direction, Listener, ReloadResult
 from proxy.core.reasons import Rejected
 from proxy.net.server import Worker
 from proxy.net.sockets import ListenFault, ListeningSocket, open_beside
 from proxy.ops.endpoints import Endpoints
+from proxy.ops.expiry import ExpiryAlarm
 from proxy.ops.failures import IDENTITY
 from proxy.ops.log import Log, LogRenderer
 from proxy.ops.memory import Memory
 from proxy.ops.metrics import Metrics
+from proxy.ops.observers import Observers
 from proxy.ops.reload import Reloader
 from proxy.ops.views import certs_view, config_view, connections_view
 from proxy.ops.watcher import FileWatch
@@ -37,7 +38,6 @@ from proxy.tls.store import Generation, Store
 
 FIRST_RETRY_S = 0.25  # between looks at identity files that are not there yet; writers take seconds
 HOUSEKEEPING_S = 5.0  # between looks at memory to give back and at a certificate that nears its end
-LATE_SHARE = 0.2  # of its life: an identity with less than this left, and no newer one, is worth an alarm
 
 OpenSockets = Callable[[ListenAddress], ListeningSocket]
 
@@ -55,34 +55,6 @@ def metrics_of(config: Config) -> Metrics:
     listeners = [Listener(Direction.INBOUND, inbound.name) for inbound in config.inbound]
     listeners += [Listener(Direction.OUTBOUND, outbound.name) for outbound in config.outbound]
     return Metrics(listeners, version=__version__, tls_engine="openssl", tls_engine_version=openssl_version())
-
-
-class Renderer(Protocol):
-    """What turns facts into something that is seen: a function for each type of fact that it shows."""
-
-    @property
-    def handlers(self) -> Mapping[type, Callable[[Any], None]]:
-        """The functions by type."""
-        ...
-
-
-class Observers:
-    """
-    One fact to the renderers that show it.
-
-    By type and not with isinstance: the facts have an ABC for a metaclass, whose "no" costs as much as a count.
-    """
-
-    def __init__(self, *renderers: Renderer) -> None:
-        self._handlers: dict[type, tuple[Callable[[Any], None], ...]] = {}
-        for renderer in renderers:
-            for kind, handler in renderer.handlers.items():
-                self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
-
-    def emit(self, event: Event) -> None:
-        """Hand it to each."""
-        for handler in self._handlers.get(type(event), ()):
-            handler(event)
 
 
 class Sidecar:
@@ -120,7 +92,7 @@ class Sidecar:
         self._leave = asyncio.Event()
         self._drain_wanted = asyncio.Event()
         self._drained = asyncio.Event()
-        self._alarmed_generation = 0
+        self._expiry = ExpiryAlarm(log)
         self._memory = Memory()
         self._reloader = Reloader(
             config,
@@ -380,21 +352,4 @@ class Sidecar:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self._memory.look(len(worker.connections))
-            self._watch_expiry()
-
-    def _watch_expiry(self) -> None:
-        """Say once for each identity that its end is near and nothing newer came: rotation has silently stopped."""
-        generation = self._reloader.generation
-        if generation is None or generation.number == self._alarmed_generation:
-            return
-        identity, now = generation.material.identity, self._clock()
-        if identity.lapses_at - now < LATE_SHARE * (identity.lapses_at - identity.valid_from):
-            self._alarmed_generation = generation.number
-            left = span(identity.lapses_at - now) if identity.lapses_at > now else "nothing"
-            self._log.warning(
-                "identity is late",
-                spiffe_id=str(identity.spiffe_id),
-                lapses_at=rfc3339(identity.lapses_at),
-                detail=f"{left} of its life is left and no newer one has been written",
-                advice="Look at the issuer: cert-manager, SPIRE or whatever writes identity.cert.",
-            )
+            self._expiry.look(self._reloader.generation, self._clock())

@@ -21,7 +21,8 @@ from typing import Self
 
 import msgspec
 
-from proxy.core.reasons import EXPLANATIONS, Reason
+from proxy.core.reasons import Reason
+from proxy.lab.advice import with_advice
 from proxy.lab.latencies import Latencies
 from proxy.lab.plan import ClosedLoop, Hold, Order, Plan, Prepare, Release, Report, Start
 from proxy.lab.results import Round
@@ -89,8 +90,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
                 "offered: the server does not resume (all of) them"
             )
         if not self.count:
+            if not self.failures:
+                return "no handshake was begun in this time: measure for longer, or at a higher rate"
             words = "; ".join(f"{reason} ({self.details[reason]})" for reason in self.failures)
-            return f"the server accepted no handshake: {words}" if words else "no handshake was begun"
+            most = max(self.failures, key=lambda reason: self.failures[reason])
+            return with_advice(f"the server accepted no handshake: {words}", most)
         return None
 
     def as_round(self, *, server_cpu_s: float | None = None, round_trips: int | None = None) -> Round:
@@ -226,7 +230,7 @@ def fault_of(report: Report) -> LoadFault:
     if report.shortage:
         return LoadFault(report.shortage)
     reason = next(iter(report.failures))
-    return LoadFault(f"{report.details[reason]}. {EXPLANATIONS[reason].advice}", reason)
+    return LoadFault(with_advice(report.details[reason], reason), reason)
 
 
 def _total(parts: list[int | None]) -> int | None:

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from proxy.core.reasons import EXPLANATIONS
 from proxy.lab.generator import Generators, LoadFault, Measured
 from proxy.lab.observe import Observed, observe
 from proxy.lab.plan import Plan
@@ -87,17 +86,9 @@ def measure_once(
     measured = generators.measure()
     after = None if contender.server is None else settled_s(contender.server)
     if measured.fault is not None:
-        raise LoadFault(measured.fault + advice_for(measured))
+        raise LoadFault(measured.fault)
     cpu_s = None if before is None or after is None else max(0.0, after - before)
     return measured.as_round(server_cpu_s=cpu_s, round_trips=round_trips), measured
-
-
-def advice_for(measured: Measured) -> str:
-    """What to do about the most frequent failure, as a further sentence; empty where there is none."""
-    if not measured.failures or measured.count or measured.shortage:
-        return ""
-    reason = max(measured.failures, key=lambda each: measured.failures[each])
-    return f". {EXPLANATIONS[reason].advice}"
 
 
 def _look(standing: _Standing) -> None:

@@ -20,8 +20,7 @@ from proxy.core.reasons import Reason, Rejected
 from proxy.core.svid import judge_leaf, load_certificate
 from proxy.tls import binding
 from proxy.tls.channel import alert_name
-from proxy.tls.handshake import OPENSSL_SUITES
-from proxy.tls.loadcontext import Credentials, Offer, client_context, is_ip, names_of, patterns_of
+from proxy.tls.loadcontext import OPENSSL_SUITES, Credentials, Offer, client_context, is_ip, names_of, patterns_of
 
 SCRATCH_BYTES = 65536
 

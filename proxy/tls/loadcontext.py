@@ -12,12 +12,21 @@ import msgspec
 from cryptography import x509
 from OpenSSL import SSL
 
+from proxy.core.config import CIPHER_SUITES
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import IdPattern, PatternFault, parse_pattern
 from proxy.tls import binding
-from proxy.tls.handshake import OPENSSL_SUITES
 
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+
+OPENSSL_SUITES = {
+    iana: iana.removeprefix("TLS_")
+    .replace("_WITH_", "-")
+    .replace("AES_", "AES")
+    .replace("_", "-")
+    .replace("POLY1305-SHA256", "POLY1305")
+    for iana in CIPHER_SUITES
+}  # IANA's name of a TLS 1.2 suite to OpenSSL's
 
 _MODE_NO_AUTO_CHAIN = 0x8  # OpenSSL would add the root, because the client trusts it too; an SVID is sent without it
 _CURVES = ("P-256", "P-384", "P-521")  # TLS 1.2 reads the group list for the curves of certificates too
@@ -42,7 +51,13 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the client offers: one version; one group and one suite, or None to offer all that OpenSSL would."""
+    """
+    What the client offers.
+
+    version: "1.2" or "1.3", no other
+    group:   one, as OpenSSL names it; None: all that OpenSSL would offer
+    cipher:  suites by their IANA names with ":" between them; None: all that OpenSSL would offer
+    """
 
     version: str = "1.3"
     group: str | None = None
@@ -120,7 +135,8 @@ def _choose(offer: Offer, context: SSL.Context) -> None:
         done = binding.lib.SSL_CTX_set_ciphersuites(context._context, offer.cipher.encode("ascii")) == 1
     else:
         try:
-            context.set_cipher_list(OPENSSL_SUITES.get(offer.cipher, offer.cipher).encode("ascii"))
+            names = [OPENSSL_SUITES.get(name, name) for name in offer.cipher.split(":")]
+            context.set_cipher_list(":".join(names).encode("ascii"))
             done = True
         except SSL.Error:
             done = False

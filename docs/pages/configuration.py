@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from enum import Enum
 
 from proxy.core.config import TcpAddress, UnixAddress
-from proxy.core.configfields import INBOUND, ROOT
-from proxy.core.configtables import Field, ListOfTables, Null, Table
+from proxy.core.configfields import ROOT
+from proxy.core.configlistenerfields import DEFAULT_POLICY, INBOUND, INTERCEPT, INTERCEPT_INBOUND, PORT_POLICY
+from proxy.core.configtables import Field, ListOfTables, Null, Table, TablesByPort
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 
@@ -44,7 +45,8 @@ def generate_config_pages() -> dict[str, str]:
         "anyOf": [
             {"properties": {key: {"type": "array", "minItems": 1}}, "required": [key]}
             for key in ("inbound", "outbound")
-        ],
+        ]
+        + [{"properties": {"intercept": {"type": "object"}}, "required": ["intercept"]}],
     }
     return {
         "config/schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
@@ -62,9 +64,18 @@ def _table_schema(table: Table) -> Json:
     required = [row.name for row in table.fields if table.is_required(row.name)]
     if required:
         schema["required"] = required
-    if table is INBOUND:
+    if table in (INBOUND, PORT_POLICY, DEFAULT_POLICY):
         schema["allOf"] = _INBOUND_CONDITIONS
+    if table is INTERCEPT:
+        schema["anyOf"] = [_one_of("inbound"), _one_of("outbound")]
+    if table is INTERCEPT_INBOUND:
+        schema["anyOf"] = [_one_of("ports"), _one_of("default")]
     return schema
+
+
+def _one_of(key: str) -> Json:
+    """The key is there, and holds something."""
+    return {"properties": {key: {"type": "object", "minProperties": 1}}, "required": [key]}
 
 
 def _field_schema(table: Table, row: Field) -> Json:
@@ -73,6 +84,12 @@ def _field_schema(table: Table, row: Field) -> Json:
         schema = _table_schema(row.kind)
     elif isinstance(row.kind, ListOfTables):
         schema = {"type": "array", "items": _table_schema(row.kind.table)}
+    elif isinstance(row.kind, TablesByPort):
+        schema = {
+            "type": "object",
+            "propertyNames": {"pattern": "^[1-9][0-9]{0,4}$"},
+            "additionalProperties": _table_schema(row.kind.table),
+        }
     else:
         schema = dict(row.kind.schema())
     if row.null is not Null.FAULT:
@@ -166,18 +183,23 @@ certificate: with `X25519` alone a P-256 certificate leads to "no shared cipher"
 
 
 def _page() -> str:
-    parts = [_HEAD, _section("Top level", "", ROOT)]
-    for row in ROOT.fields:
-        if isinstance(row.kind, Table):
-            parts.append(_section(f"`{row.name}`", row.name, row.kind))
-            parts += [
-                _section(f"`{row.name}.{inner.name}`, a list", f"{row.name}.{inner.name}[]", inner.kind.table)
-                for inner in row.kind.fields
-                if isinstance(inner.kind, ListOfTables)
-            ]
-        elif isinstance(row.kind, ListOfTables):
-            parts.append(_section(f"`{row.name}`, a list", f"{row.name}[]", row.kind.table))
+    parts = [_HEAD, _section("Top level", "", ROOT), *_sections("", ROOT)]
     return "\n".join([*parts, _RULES])
+
+
+def _sections(prefix: str, table: Table) -> list[str]:
+    """The sections below a table, each followed by its own."""
+    parts: list[str] = []
+    for row in table.fields:
+        path, where = f"{prefix}{row.name}", ""
+        if isinstance(row.kind, ListOfTables):
+            path, where = f"{path}[]", ", a list"
+        elif isinstance(row.kind, TablesByPort):
+            path, where = f"{path}.PORT", ", by port"
+        inner = row.kind.table if isinstance(row.kind, ListOfTables | TablesByPort) else row.kind
+        if isinstance(inner, Table):
+            parts += [_section(f"`{prefix}{row.name}`{where}", path, inner), *_sections(f"{path}.", inner)]
+    return parts
 
 
 def _section(title: str, prefix: str, table: Table) -> str:
@@ -193,6 +215,8 @@ def _holds(row: Field) -> str:
         words = "a section"
     elif isinstance(row.kind, ListOfTables):
         words = "a list of sections"
+    elif isinstance(row.kind, TablesByPort):
+        words = "a section for each port"
     else:
         words = row.kind.words
         item = getattr(row.kind, "item", None)
@@ -206,10 +230,10 @@ def _default(table: Table, row: Field) -> str:
     if default is dataclasses.MISSING:
         return "required"
     if row.demand:
-        return f"required {row.demand}" if row.name == "allow" else f"`[]`; required {row.demand}"
+        return f"required {row.demand}" if row.name in ("allow", "ports") else f"`[]`; required {row.demand}"
     if isinstance(row.kind, Table) and default is not None:
         return "its own defaults"
-    if isinstance(row.kind, Table | ListOfTables):
+    if isinstance(row.kind, Table | ListOfTables | TablesByPort):
         return "off" if default is None else "`[]`"
     if isinstance(default, tuple) and list(default) and row.name == "cipher_suites":
         return "all of them, in this order"

@@ -64,6 +64,34 @@ def parse_upstream(text: str) -> UpstreamAddress:
     return _parse_unix(text) if text.startswith("unix:") else _parse_tcp(text, least_port=1)
 
 
+def parse_redirect_target(text: str) -> TcpAddress:
+    """
+    Parse where redirected connections arrive: an IP address of this host (or its wildcard) and a port.
+
+    Raises: AddressFault
+    """
+    if text.startswith(("systemd:", "unix:")):
+        raise AddressFault("the kernel redirects to a TCP port; write 0.0.0.0:PORT, [::]:PORT or 127.0.0.1:PORT")
+    address = _parse_tcp(text, least_port=1)
+    if not address.is_literal:
+        raise AddressFault("the rules redirect to addresses, not to names; write 0.0.0.0, [::] or 127.0.0.1")
+    return address
+
+
+def parse_network(text: str) -> "ipaddress.IPv4Network | ipaddress.IPv6Network":
+    """
+    Parse ADDRESS/PREFIX (an address alone is a network of one), whose host bits are zero.
+
+    Raises: AddressFault
+    """
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        if "host bits" in str(error):
+            raise AddressFault(f"it has host bits set; write {ipaddress.ip_network(text, strict=False)}") from None
+        raise AddressFault("a network is ADDRESS/PREFIX, e.g. 10.96.0.0/12 or fd00::/8") from None
+
+
 def _parse_unix(text: str) -> UnixAddress:
     path = text.removeprefix("unix:")
     if path.startswith("@"):

@@ -8,7 +8,7 @@ contract's; an absent key never means "allow". Durations are seconds, and zero t
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from proxy.core.appprobe import AppProbe
@@ -103,6 +103,13 @@ class ProxyProtocol(StrEnum):
     V2_TLS = "v2-tls"
 
 
+class OutboundDefault(StrEnum):
+    """What becomes of an intercepted connection that no route covers."""
+
+    PASSTHROUGH = "passthrough"
+    REFUSE = "refuse"
+
+
 class Engine(StrEnum):
     """Which TLS implementation carries the data path."""
 
@@ -185,6 +192,68 @@ class OutboundConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InboundPolicy:
+    """Who may come in to an intercepted port: the keys of an inbound listener that is not at one address."""
+
+    mode: Mode = Mode.STRICT
+    allow: "tuple[IdPattern, ...]" = ()
+    deny: "tuple[IdPattern, ...]" = ()
+    app_tls: AppTls = AppTls.REFUSE
+    app_tls_server_names: tuple[str, ...] = ()
+    server_first: bool = False
+    server_first_hold_s: float = 0.3
+    detection_timeout_s: float = 3.0
+    alpn: tuple[str, ...] = ()
+    proxy_protocol: ProxyProtocol = ProxyProtocol.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortPolicy(InboundPolicy):
+    """The policy of one intercepted port of the app."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterceptInbound:
+    """What arrives at the Pod. default None: a port that is not in `ports` is refused."""
+
+    listen: TcpAddress
+    ports: tuple[PortPolicy, ...] = ()
+    default: InboundPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Destinations that are reached by mTLS. ports: empty for every port; name: empty for one made of `to`."""
+
+    to: IPv4Network | IPv6Network
+    ports: tuple[int, ...] = ()
+    name: str = ""
+    server_ids: "tuple[IdPattern, ...]"
+    sni: str | None = None
+    resume: bool = True
+    alpn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterceptOutbound:
+    """What the app opens. default: what becomes of destinations that no route covers; the first that covers wins."""
+
+    listen: TcpAddress
+    routes: tuple[Route, ...] = ()
+    default: OutboundDefault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterceptConfig:
+    """Transparent mode: connections that the redirection rules send here, by their original destination."""
+
+    inbound: InterceptInbound | None = None
+    outbound: InterceptOutbound | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
     """Protocol words, as the contract spells them (IANA suite names; "1.2" and "1.3")."""
 
@@ -250,6 +319,7 @@ class Config:
     identity: IdentityConfig
     inbound: tuple[InboundConfig, ...] = ()
     outbound: tuple[OutboundConfig, ...] = ()
+    intercept: InterceptConfig | None = None
     tls: TlsConfig = TlsConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

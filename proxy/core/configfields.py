@@ -7,46 +7,20 @@ DISABLE, two listeners on one port) are configrules.py's.
 """
 
 from proxy.core import config
-from proxy.core.addresses import (
-    parse_endpoint,
-    parse_listen,
-    parse_server_name,
-    parse_server_name_pattern,
-    parse_upstream,
-)
+from proxy.core.addresses import parse_endpoint
 from proxy.core.configkinds import BundlesKind, ListKind, choice_kind, enum_kind, text_kind
+from proxy.core.configlistenerfields import INBOUND, INTERCEPT, OUTBOUND
 from proxy.core.confignumbers import boolean_kind, count_kind, rate_kind, seconds_kind, workers_kind
 from proxy.core.configprobefields import APP_PROBE
 from proxy.core.configtables import Field, ListOfTables, Null, Table
-from proxy.core.configwords import (
-    GROUP_HINTS,
-    SUITE_HINTS,
-    VERSION_HINTS,
-    parse_alpn,
-    parse_name,
-    parse_path,
-)
-from proxy.core.spiffe import parse_pattern
+from proxy.core.configwords import GROUP_HINTS, SUITE_HINTS, VERSION_HINTS, parse_path
 
 _FILE = text_kind("the path of a file", parse_path, most_chars=4096)
-_PATTERN = text_kind("a SPIFFE ID or a pattern of SPIFFE IDs", parse_pattern, pattern="^spiffe://")
-_PATTERNS = ListKind(_PATTERN, "a list of SPIFFE IDs or patterns")
-_NAME = text_kind("a name of 1 to 63 letters, digits, `.`, `_` and `-`", parse_name, pattern="^[A-Za-z0-9]")
-_ALPN = ListKind(
-    text_kind("an ALPN protocol of 1 to 255 ASCII characters, e.g. h2", parse_alpn),
-    "a list of ALPN protocols",
-    most=32,
-)
-_LISTEN = text_kind("HOST:PORT, [v6]:PORT, unix:/path or systemd:NAME", parse_listen, pattern=":")
 _ENDPOINT = text_kind("HOST:PORT, [v6]:PORT or unix:/path", parse_endpoint, pattern=":")
-_UPSTREAM = text_kind("HOST:PORT, [v6]:PORT or unix:/path", parse_upstream, pattern=":")
-_SERVER_NAME = text_kind("a host name", parse_server_name)
-_SERVER_NAMES = ListKind(text_kind("a host name, or *.DOMAIN", parse_server_name_pattern), "a list of host names")
 _VERSION = choice_kind(config.TLS_VERSIONS, hints=VERSION_HINTS, number=True)
 _SUITES = ListKind(choice_kind(config.CIPHER_SUITES, hints=SUITE_HINTS), "a list of TLS 1.2 cipher suites", least=1)
 _GROUPS = ListKind(choice_kind(config.GROUPS, hints=GROUP_HINTS), "a list of groups", least=1)
 
-MAX_WAIT_ON_CLIENT_S = 60  # longer than any client's own patience; a typo must not park connections for hours
 MAX_WORKERS = 1024
 
 IDENTITY = Table(
@@ -71,100 +45,6 @@ IDENTITY = Table(
             kind=seconds_kind(zero="0: not at all"),
             meaning="`run`: how long to wait at start for a first valid set of files: live, not ready, not listening.",
         ),
-    ),
-)
-
-INBOUND = Table(
-    config.InboundConfig,
-    "One inbound listener: mutual TLS from the network (by `mode`), plaintext to the app.",
-    (
-        Field(name="name", kind=_NAME, meaning="The `listener` of logs and metrics; unique in the file."),
-        Field(
-            name="listen",
-            kind=_LISTEN,
-            meaning="Where to listen. Port 0: the kernel chooses. `[::]` takes IPv4 too. `systemd:NAME` is a socket "
-            "inherited by socket activation.",
-        ),
-        Field(name="upstream", kind=_UPSTREAM, meaning="The app behind."),
-        Field(
-            name="mode",
-            kind=enum_kind(config.Mode),
-            meaning="STRICT: mutual TLS or nothing. PERMISSIVE: plaintext as well. DISABLE: bytes as they come, TLS is "
-            "not touched and nobody is judged.",
-        ),
-        Field(
-            name="allow",
-            kind=_PATTERNS,
-            demand="unless `mode` is DISABLE, where it is a fault",
-            meaning="Who may connect with mutual TLS: SPIFFE IDs; `*` is exactly one path segment, `**` (at the end) "
-            "one or more. Never empty.",
-        ),
-        Field(name="deny", kind=_PATTERNS, meaning="Who may not, whatever `allow` says. A fault with DISABLE."),
-        Field(
-            name="app_tls",
-            kind=enum_kind(config.AppTls),
-            meaning="PERMISSIVE: what becomes of TLS for a name in `app_tls_server_names`: `passthrough` gives it to "
-            "the app untouched; with `refuse` all TLS is ours.",
-        ),
-        Field(
-            name="app_tls_server_names",
-            kind=_SERVER_NAMES,
-            demand="with `app_tls: passthrough`",
-            meaning="Server names (SNI) whose TLS is the app's own; `*.shop.svc` stands for one label. All other TLS "
-            "is ours.",
-        ),
-        Field(
-            name="server_first",
-            kind=boolean_kind(),
-            meaning="The app speaks first (MySQL, SMTP). PERMISSIVE dials it at once; STRICT only after authorization.",
-        ),
-        Field(
-            name="server_first_hold_s",
-            kind=seconds_kind(most=MAX_WAIT_ON_CLIENT_S, zero="0: plaintext flows at once"),
-            meaning="PERMISSIVE with `server_first`: for this long the client may still open TLS before plaintext "
-            "flows to it.",
-        ),
-        Field(
-            name="detection_timeout_s",
-            kind=seconds_kind(most=MAX_WAIT_ON_CLIENT_S, zero="0: silence is never plaintext"),
-            meaning="PERMISSIVE: a client that is silent for this long is taken for plaintext. With 0 it is not, and "
-            "`timeouts.handshake_s` ends the wait.",
-        ),
-        Field(
-            name="alpn",
-            kind=_ALPN,
-            meaning="What the app behind speaks, in order of preference, e.g. [h2] for gRPC. None is selected when "
-            "empty or when nothing is in common.",
-        ),
-        Field(
-            name="proxy_protocol",
-            kind=enum_kind(config.ProxyProtocol, bare={"off": "none"}),
-            meaning="The PROXY header for the app: `v2`, or `v2-tls` with the peer's identity in TLVs. A bare `off` "
-            "means none.",
-        ),
-    ),
-)
-
-OUTBOUND = Table(
-    config.OutboundConfig,
-    "One outbound listener: plaintext from the app, mutual TLS to the upstream.",
-    (
-        Field(name="name", kind=_NAME, meaning="The `listener` of logs and metrics; unique in the file."),
-        Field(name="listen", kind=_LISTEN, meaning="Where the app connects to; as for inbound."),
-        Field(name="upstream", kind=_UPSTREAM, meaning="The peer's sidecar, or any server of mutual TLS."),
-        Field(
-            name="server_ids",
-            kind=ListKind(_PATTERN, "a list of SPIFFE IDs or patterns", least=1),
-            meaning="Who may answer: SPIFFE IDs or patterns, as in `allow`.",
-        ),
-        Field(
-            name="sni",
-            kind=_SERVER_NAME,
-            null=Null.DEFAULT,
-            meaning="The server name to send; null: the upstream's host name, and none where that is an IP address.",
-        ),
-        Field(name="resume", kind=boolean_kind(), meaning="Keep TLS sessions, per trust generation."),
-        Field(name="alpn", kind=_ALPN, meaning="Offered to the upstream, in order of preference."),
     ),
 )
 
@@ -277,11 +157,12 @@ LOG = Table(
 
 ROOT = Table(
     config.Config,
-    "One configuration file. At least one inbound or outbound listener.",
+    "One configuration file. At least one inbound or outbound listener, or `intercept`.",
     (
         Field(name="identity", kind=IDENTITY, meaning="Our SVID and whom we trust."),
         Field(name="inbound", kind=ListOfTables(INBOUND), null=Null.DEFAULT, meaning="Inbound listeners."),
         Field(name="outbound", kind=ListOfTables(OUTBOUND), null=Null.DEFAULT, meaning="Outbound listeners."),
+        Field(name="intercept", kind=INTERCEPT, null=Null.OFF, meaning="Transparent mode; null: off."),
         Field(name="tls", kind=TLS, null=Null.DEFAULT, meaning="Versions, cipher suites, groups."),
         Field(name="timeouts", kind=TIMEOUTS, null=Null.DEFAULT, meaning="Deadlines."),
         Field(name="limits", kind=LIMITS, null=Null.DEFAULT, meaning="Caps and rates."),
@@ -295,8 +176,6 @@ ROOT = Table(
         ),
     ),
 )
-
-NOT_IN_THIS_VERSION = {"intercept": "transparent interception is not part of this version; remove the section"}
 
 
 def _homes() -> dict[str, list[str]]:

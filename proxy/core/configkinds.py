@@ -141,6 +141,7 @@ class BundlesKind:
         bundles: dict[str, object] = {}
         for entry in node.entries:
             here = child_path(path, entry.key)
+            entry.check_is_text(here, faults)
             try:
                 parse_trust_domain(entry.key)
             except Rejected as rejected:

@@ -9,6 +9,12 @@ for safety (`deny` on a port that judges nobody); at its default it says nothing
 from proxy.core.addresses import is_loopback, leads_back, want_same_socket
 from proxy.core.appprobe import ProbeKind
 from proxy.core.config import AdminConfig, AppTls, ListenAddress, Mode
+from proxy.core.configinterceptrules import (
+    check_interception,
+    intercepted_policies,
+    interceptions,
+    named_routes,
+)
 from proxy.core.configkinds import BAD
 from proxy.core.configsections import Section
 from proxy.core.configyaml import Faults
@@ -19,12 +25,13 @@ _TLS13_GROUPS = {"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"}  #
 def check_rules(root: Section, faults: Faults) -> None:
     """Note every broken rule of a file that was read."""
     listeners = [*root.sections("inbound"), *root.sections("outbound")]
-    if root.get("inbound") == () and root.get("outbound") == ():
-        faults.add("", root.line, "no listener: write at least one under `inbound` or `outbound`")
-    for inbound in root.sections("inbound"):
-        _check_allow(inbound, faults)
-        _check_app_tls(inbound, faults)
-        _check_server_first(inbound, faults)
+    if root.get("inbound") == () and root.get("outbound") == () and root.get("intercept") is None:
+        faults.add("", root.line, "no listener: write at least one under `inbound` or `outbound`, or `intercept`")
+    for policy in [*root.sections("inbound"), *intercepted_policies(root)]:
+        _check_allow(policy, faults)
+        _check_app_tls(policy, faults)
+        _check_server_first(policy, faults)
+    check_interception(root, faults)
     for listener in listeners:
         _check_loop(listener, faults)
     for tls in root.sections("tls"):
@@ -33,8 +40,8 @@ def check_rules(root: Section, faults: Faults) -> None:
         _check_admin(admin, faults)
     for health in root.sections("health"):
         _check_app_probes(health, faults)
-    _check_names(listeners, faults)
-    _check_addresses(root, listeners, faults)
+    _check_names([*listeners, *named_routes(root)], faults)
+    _check_addresses(root, [*listeners, *interceptions(root)], faults)
 
 
 def _check_allow(inbound: Section, faults: Faults) -> None:

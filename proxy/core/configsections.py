@@ -8,9 +8,10 @@ key stood. The rules between keys work on sections, because they need the lines;
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.core.configfields import HOMES, NOT_IN_THIS_VERSION, ROOT
+from proxy.core.configfields import HOMES
 from proxy.core.configkinds import BAD, suggestion
-from proxy.core.configtables import Field, ListOfTables, Null, Table
+from proxy.core.confignumbers import port_kind
+from proxy.core.configtables import Field, ListOfTables, Null, Table, TablesByPort
 from proxy.core.configyaml import Entry, Faults, Mapping, Node, Scalar, ScalarType, Sequence, child_path, describe
 
 
@@ -71,6 +72,7 @@ def read_section(table: Table, node: Node, path: str, faults: Faults, *, whole: 
     rows = {row.name: row for row in table.fields}
     section = Section(table, path, node.line)
     for entry in node.entries:
+        entry.check_is_text(child_path(path, entry.key), faults)
         row = rows.get(entry.key)
         if row is None:
             faults.add(child_path(path, entry.key), entry.line, _unknown_key(table, entry.key))
@@ -95,6 +97,8 @@ def _read_entry(section: Section, row: Field, entry: Entry, faults: Faults) -> N
         value = BAD if found is None else found
     elif isinstance(row.kind, ListOfTables):
         value = _read_sections(row.kind, node, path, faults)
+    elif isinstance(row.kind, TablesByPort):
+        value = _read_by_port(row.kind, node, path, faults)
     else:
         value = row.kind.read(node, path, faults)
     if not entry.repeated:  # a repeated key is read for its faults alone; that it is repeated is noted already
@@ -112,9 +116,25 @@ def _read_sections(kind: ListOfTables, node: Node, path: str, faults: Faults) ->
     return tuple(BAD if section is None else section for section in sections)
 
 
+def _read_by_port(kind: TablesByPort, node: Node, path: str, faults: Faults) -> object:
+    """The sections, each of which holds its key as `port`."""
+    if not isinstance(node, Mapping):
+        faults.add(path, node.line, f"expected a mapping from ports to policies, got {describe(node)}")
+        return BAD
+    sections: list[object] = []
+    for entry in node.entries:
+        here = child_path(path, entry.key)
+        # Text of digits is a port too: JSON, and what templates make of it, can have no other keys.
+        kind_of_key = ScalarType.INT if entry.key.isdecimal() else entry.type
+        port = port_kind().read(Scalar(kind_of_key, entry.key, entry.line), here, faults)
+        section = read_section(kind.table, entry.value, here, faults, whole=not entry.repeated)
+        if section is not None:
+            section.values["port"], section.lines["port"] = port, entry.line
+        sections.append(BAD if section is None or port is BAD else section)
+    return tuple(sections)
+
+
 def _unknown_key(table: Table, key: str) -> str:
-    if table is ROOT and key in NOT_IN_THIS_VERSION:
-        return NOT_IN_THIS_VERSION[key]
     if key in HOMES:  # before the spelling: a key that exists was hardly meant to be another one
         return f"unknown key here; it belongs {' or '.join(HOMES[key])}"
     near = suggestion(key, (row.name for row in table.fields))

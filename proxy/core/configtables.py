@@ -1,6 +1,6 @@
 """
-What the tables of the configuration are made of: a section is a Table of Fields, and a Field holds a Kind, a Table or
-a list of Tables.
+What the tables of the configuration are made of: a section is a Table of Fields, and a Field holds a Kind, a Table, a
+list of Tables or a mapping from ports to Tables.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class Field:
     """One key. demand: when an absent key is a fault, as docs say it; empty: never."""
 
     name: str
-    kind: "Kind | Table | ListOfTables"
+    kind: "Kind | Table | ListOfTables | TablesByPort"
     meaning: str
     null: Null = Null.FAULT
     demand: str = ""
@@ -53,3 +53,10 @@ class ListOfTables:
 
     table: Table
     item: str = "listener"
+
+
+@dataclass(frozen=True, slots=True)
+class TablesByPort:
+    """A mapping from TCP ports to sections of one form, whose dataclass has the port as its field `port`."""
+
+    table: Table

@@ -9,7 +9,7 @@ the same, since a bundle may come before its patterns are written, or after.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from proxy.core.config import Config, InboundConfig
+from proxy.core.config import Config, InboundConfig, InboundPolicy
 from proxy.core.configkinds import suggestion
 
 if TYPE_CHECKING:
@@ -30,8 +30,28 @@ def _warnings(config: Config) -> Iterator[str]:
         yield from _covered(path, inbound)
         if inbound.allow and all(_is_dead(pattern, inbound, trusted) for pattern in inbound.allow):
             yield f"{path}: no `allow` pattern of {inbound.name} can let anybody in, so mutual TLS is refused to all"
+    for path, policy in _intercepted(config):
+        yield from _strangers(f"{path}.allow", policy.allow, trusted)
+        yield from _strangers(f"{path}.deny", policy.deny, trusted)
+        yield from _covered(path, policy)
+        if policy.allow and all(_is_dead(pattern, policy, trusted) for pattern in policy.allow):
+            yield f"{path}: no `allow` pattern can let anybody in, so mutual TLS is refused to all"
+    if config.intercept is not None and config.intercept.outbound is not None:
+        for number, route in enumerate(config.intercept.outbound.routes):
+            yield from _strangers(f"intercept.outbound.routes[{number}].server_ids", route.server_ids, trusted)
     for number, outbound in enumerate(config.outbound):
         yield from _strangers(f"outbound[{number}].server_ids", outbound.server_ids, trusted)
+
+
+def _intercepted(config: Config) -> Iterator[tuple[str, InboundPolicy]]:
+    """The policies of `intercept.inbound`, with their paths."""
+    if config.intercept is None or config.intercept.inbound is None:
+        return
+    inbound = config.intercept.inbound
+    for policy in inbound.ports:
+        yield f"intercept.inbound.ports['{policy.port}']", policy
+    if inbound.default is not None:
+        yield "intercept.inbound.default", inbound.default
 
 
 def _strangers(path: str, patterns: "tuple[IdPattern, ...]", trusted: list[str]) -> Iterator[str]:
@@ -46,7 +66,7 @@ def _strangers(path: str, patterns: "tuple[IdPattern, ...]", trusted: list[str])
         )
 
 
-def _covered(path: str, inbound: InboundConfig) -> Iterator[str]:
+def _covered(path: str, inbound: InboundConfig | InboundPolicy) -> Iterator[str]:
     for number, pattern in enumerate(inbound.allow):
         for deny_number, deny in enumerate(inbound.deny):
             if deny.covers(pattern):
@@ -57,5 +77,5 @@ def _covered(path: str, inbound: InboundConfig) -> Iterator[str]:
                 break
 
 
-def _is_dead(pattern: "IdPattern", inbound: InboundConfig, trusted: list[str]) -> bool:
+def _is_dead(pattern: "IdPattern", inbound: InboundConfig | InboundPolicy, trusted: list[str]) -> bool:
     return pattern.trust_domain.name not in trusted or any(deny.covers(pattern) for deny in inbound.deny)

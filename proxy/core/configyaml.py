@@ -70,12 +70,23 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One `key: value`. repeated: the key stood in this mapping before, and a fault says so."""
+    """
+    One `key: value`.
+
+    repeated: the key stood in this mapping before, and a fault says so
+    type:     what PyYAML takes the key for: text, or a number, which is a key where ports are keys
+    """
 
     key: str
     value: "Node"
     line: int
     repeated: bool
+    type: ScalarType = ScalarType.STRING
+
+    def check_is_text(self, path: str, faults: "Faults") -> None:
+        """Note a fault where the key is a number. path: of the key"""
+        if self.type is not ScalarType.STRING:
+            faults.add(path, self.line, f"YAML reads this key as {self.type.value}; write it in quotes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +271,13 @@ class _Converter:
                     here, line, "merge keys (`<<`) are not part of YAML 1.2; use an alias for whole values"
                 )
                 continue
-            if key.type is not ScalarType.STRING:
+            if key.type not in (ScalarType.STRING, ScalarType.INT):
                 self._faults.add(here, line, f"YAML reads this key as {key.type.value}; write it in quotes")
             repeated = key.text in first_lines
             if repeated:
                 self._faults.add(here, line, f"the key stands twice; the first is on line {first_lines[key.text]}")
             first_lines.setdefault(key.text, line)
-            entries.append(Entry(key.text, self.convert(value_node, path=here, depth=depth + 1), line, repeated))
+            entries.append(
+                Entry(key.text, self.convert(value_node, path=here, depth=depth + 1), line, repeated, key.type)
+            )
         return entries

@@ -21,8 +21,9 @@ Everything else is the operator's, as includes and excludes; an exclude always w
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
+from proxy.core.addresses import AddressFault, parse_network
 from proxy.core.events import Direction
 
 INBOUND_PORT = 15006
@@ -215,8 +216,6 @@ def parse_cidrs(text: str) -> tuple[Network, ...]:
 
 def _parse_cidr(text: str) -> Network:
     try:
-        return ip_network(text)
-    except ValueError as error:
-        if "host bits" in str(error):
-            raise ValueError(f"{text!r} has host bits set; write {ip_network(text, strict=False)}") from None
-        raise ValueError(f"{text!r} is no network: write ADDRESS/PREFIX, e.g. 10.0.0.0/8 or fd00::/8") from None
+        return parse_network(text)
+    except AddressFault as fault:
+        raise ValueError(f"{text!r} cannot be taken: {fault}") from None

@@ -11,9 +11,36 @@ from hypothesis import strategies as st
 from proxy.core import config
 from proxy.core.configfields import ROOT
 from proxy.core.configfile import ConfigFaults, read_config
+from proxy.core.configlistenerfields import PORT_POLICY
 from proxy.core.configtables import ListOfTables, Table
 from proxy.core.spiffe import parse_pattern
 from tests.configtexts import GOOD, faults, read, the_fault, with_inbound, with_line, with_top
+
+COVERED = ("intercept.outbound.routes[1].to", "intercept.outbound.routes[0] covers this route")
+
+
+def with_intercept(text: str) -> str:
+    """GOOD and one direction of `intercept`, on lines 7 and 8."""
+    return with_top(f"intercept:\n  {text}")
+
+
+def with_ports(text: str) -> str:
+    return with_intercept(f"inbound: {{listen: '0.0.0.0:15066', ports: {text}}}")
+
+
+def with_outbound(text: str) -> str:
+    keys = {"listen": "listen: 127.0.0.1:15001", "default": "default: refuse", text.split(":")[0]: text}
+    return with_intercept(f"outbound: {{{', '.join(keys.values())}}}")
+
+
+def with_route(*routes: str) -> str:
+    """Routes with these keys, and with those that are required."""
+    whole = []
+    for keys in routes:
+        needed = {"to": "to: 10.0.0.0/8", "server_ids": "server_ids: ['spiffe://example.org/a']"}
+        whole.append("{" + ", ".join([*(text for key, text in needed.items() if f"{key}:" not in keys), keys]) + "}")
+    return with_outbound(f"routes: [{', '.join(whole)}]")
+
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
 
@@ -38,7 +65,7 @@ def test_an_example_has_no_fault(example: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    names = {"strict", "permissive", "federation", "dev", "database", "full"}
+    names = {"strict", "permissive", "federation", "dev", "database", "full", "intercept"}
     assert {path.stem for path in EXAMPLES} == names
 
 
@@ -83,8 +110,9 @@ def test_tables_and_dataclasses_have_the_same_keys_in_the_same_order() -> None:
     pending = [ROOT]
     while pending:
         table = pending.pop()
-        assert [row.name for row in table.fields] == [row.name for row in dataclasses.fields(table.cls)]
-        kinds = [row.kind.table if isinstance(row.kind, ListOfTables) else row.kind for row in table.fields]
+        names = [row.name for row in dataclasses.fields(table.cls)]
+        assert [row.name for row in table.fields] == [name for name in names if (table, name) != (PORT_POLICY, "port")]
+        kinds = [getattr(row.kind, "table", row.kind) for row in table.fields]
         pending += [kind for kind in kinds if isinstance(kind, Table)]
 
 
@@ -96,6 +124,12 @@ def test_tables_and_dataclasses_have_the_same_keys_in_the_same_order() -> None:
         (with_inbound("proxy_protocol: v2-tls"), lambda c: c.inbound[0].proxy_protocol, config.ProxyProtocol.V2_TLS),
         (with_inbound("alpn: [h2, http/1.1]"), lambda c: c.inbound[0].alpn, ("h2", "http/1.1")),
         (with_inbound("server_first: True"), lambda c: c.inbound[0].server_first, True),
+        (with_route("to: 10.1.2.3"), lambda c: str(c.intercept.outbound.routes[0].to), "10.1.2.3/32"),
+        (with_route("to: 10.0.0.0/8, ports: [80]", "to: 10.0.0.0/8"), lambda c: len(c.intercept.outbound.routes), 2),
+        (with_route("to: 0.0.0.0/0", "to: '::/0'"), lambda c: len(c.intercept.outbound.routes), 2),
+        (with_ports("{80: {mode: DISABLE}}"), lambda c: [one.port for one in c.intercept.inbound.ports], [80]),
+        (with_ports("{'80': {mode: DISABLE}}"), lambda c: [one.port for one in c.intercept.inbound.ports], [80]),
+        (with_top("intercept: null"), lambda c: c.intercept, None),
         (with_inbound("detection_timeout_s: 0"), lambda c: c.inbound[0].detection_timeout_s, 0.0),
         (with_top("tls: {min_version: 1.3}"), lambda c: c.tls.min_version, "1.3"),
         (with_top('tls: {min_version: "1.3"}'), lambda c: c.tls.min_version, "1.3"),
@@ -254,7 +288,36 @@ FAULTS = [
     (with_top("health: {}"), 7, "health.listen", "missing, and required"),
     (with_top("log: {level: warn}"), 7, "log.level", "did you mean `warning`?"),
     (with_top("log: {format: text}"), 7, "log.format", "expected one of json, console"),
-    (with_top("intercept: {inbound: 3}"), 7, "intercept", "transparent interception is not part of this version"),
+    # intercept
+    (with_top("intercept: {}"), 7, "intercept", "nothing is intercepted"),
+    (with_top("intercept: {inbound: 3}"), 7, "intercept.inbound", "expected a mapping with the keys listen, ports"),
+    (with_intercept("inbound: {listen: '[::]:1'}"), 8, "intercept.inbound", "no port would be let in"),
+    (with_intercept("inbound: {ports: {80: {mode: DISABLE}}}"), 8, "intercept.inbound.listen", "missing"),
+    (with_ports("[80]"), 8, "intercept.inbound.ports", "expected a mapping from ports to policies, got a list"),
+    (with_ports("{80: 3}"), 8, "intercept.inbound.ports['80']", "expected a mapping with the keys mode, allow"),
+    (with_ports("{80: {}}"), 8, "intercept.inbound.ports['80'].allow", "`allow` is missing"),
+    (with_ports("{80: {mode: DISABLE, allow: []}}"), 8, "intercept.inbound.ports['80'].allow", "judges nobody"),
+    (with_ports("{80: {mode: DISABLE, x: 1}}"), 8, "intercept.inbound.ports['80'].x", "unknown key"),
+    (with_ports("{http: {mode: DISABLE}}"), 8, "intercept.inbound.ports.http", "expected a port from 1 to 65535"),
+    (with_ports("{0: {mode: DISABLE}}"), 8, "intercept.inbound.ports['0']", "expected a port from 1 to 65535"),
+    (with_ports("{0x50: {mode: DISABLE}}"), 8, "intercept.inbound.ports['0x50']", "expected a port from 1 to 65535"),
+    (with_ports("{80: {mode: DISABLE}, 80: {mode: DISABLE}}"), 8, "intercept.inbound.ports['80']", "stands twice"),
+    (with_ports("{15006: {mode: DISABLE}}"), 8, "intercept.inbound.ports['15006']", "(inbound[0].listen)"),
+    (with_outbound("listen: localhost:15001"), 8, "intercept.outbound.listen", "not to names"),
+    (with_outbound("listen: unix:/a"), 8, "intercept.outbound.listen", "the kernel redirects to a TCP port"),
+    (with_outbound("listen: 127.0.0.1:15006"), 8, "intercept.outbound.listen", "is taken by inbound[0].listen"),
+    (with_outbound("default: allow"), 8, "intercept.outbound.default", "expected one of passthrough, refuse"),
+    (with_intercept("outbound: {listen: '[::]:1'}"), 8, "intercept.outbound.default", "missing, and required"),
+    (with_route("to: 10.1.2.3/8"), 8, "intercept.outbound.routes[0].to", "write 10.0.0.0/8"),
+    (with_route("to: payments.shop.svc"), 8, "intercept.outbound.routes[0].to", "a network is ADDRESS/PREFIX"),
+    (with_route("ports: []"), 8, "intercept.outbound.routes[0].ports", "at least 1"),
+    (with_route("ports: [0]"), 8, "intercept.outbound.routes[0].ports[0]", "a port from 1 to 65535"),
+    (with_route("server_ids: []"), 8, "intercept.outbound.routes[0].server_ids", "at least 1"),
+    (with_route("name: http"), 8, "intercept.outbound.routes[0].name", "the name http is taken by inbound[0].name"),
+    (with_route("name: intercept-x"), 8, "intercept.outbound.routes[0].name", "are those of `intercept`"),
+    (with_route("ports: [80], to: 10.0.0.0/8", "to: 10.1.0.0/16, ports: [80]"), 8, *COVERED),
+    (with_route("to: 10.0.0.0/8", "to: 10.0.0.0/8, ports: [80]"), 8, *COVERED),
+    (with_route("to: 'fd00::/8'", "to: 'fd00::/8'"), 8, *COVERED),
     (with_top("timeout: {}"), 7, "timeout", "did you mean `timeouts`?"),
     (with_top("drain_s: 3"), 7, "drain_s", "belongs under `timeouts`"),
     (with_top("x: 1"), 7, "x", "known here are identity, inbound"),
@@ -290,6 +353,13 @@ def test_no_fault_hides_another(cases: list[tuple[str, int, str, str]]) -> None:
         (path, the_fault(case)[2]) for case, _, path, _ in inbound + top
     }
     assert [line for line, _, _ in found] == sorted(line for line, _, _ in found)
+
+
+def test_the_admin_port_is_not_the_apps_also_at_its_default() -> None:
+    ports = with_ports("{15000: {mode: DISABLE}}")
+    assert "(the default of `admin`)" in the_fault(ports)[2]
+    assert "(admin.listen)" in the_fault(ports + "admin: {listen: 127.0.0.1:15000}\n")[2]
+    assert faults(ports + "admin: null\n") == []
 
 
 def test_faults_print_one_line_each_by_line() -> None:

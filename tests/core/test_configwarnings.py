@@ -53,3 +53,20 @@ def test_server_ids_are_looked_at_too() -> None:
     )
     (one,) = warnings_of(read(GOOD + outbound))
     assert one.startswith("outbound[0].server_ids[0]: spiffe://elsewhere.test/** can match nobody")
+
+
+def test_patterns_of_what_is_intercepted_are_looked_at_too() -> None:
+    stranger = "[spiffe://exmaple.org/ns/web/**]"
+    text = f"""\
+intercept:
+  inbound: {{listen: 0.0.0.0:15007, ports: {{80: {{allow: {stranger}}}}}, default: {{mode: DISABLE}}}}
+  outbound:
+    listen: 127.0.0.1:15001
+    routes: [{{to: 10.0.0.0/8, server_ids: {stranger}}}]
+    default: refuse
+"""
+    assert [warning.partition(" ")[0] for warning in warnings_of(read(GOOD + text))] == [
+        "intercept.inbound.ports['80'].allow[0]:",
+        "intercept.inbound.ports['80']:",
+        "intercept.outbound.routes[0].server_ids[0]:",
+    ]

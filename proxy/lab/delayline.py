@@ -9,11 +9,7 @@ It is a process of its own, for a thread would share the interpreter with whoeve
 does not is said in proxy/lab/delayprocess.py and in docs/benchmarking.md. It ends with the `with`, and with its parent.
 """
 
-import os
-import select
 import socket
-import subprocess
-import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -22,12 +18,11 @@ import msgspec
 
 from proxy.core.reasons import Reason
 from proxy.lab.generator import LoadFault
-from proxy.ops.ownmodule import package_command, package_environment
+from proxy.lab.linechild import LineChild
 
 MODULE = "proxy.lab.delayprocess"
 MAX_RTT_S = 10.0
 _PATIENCE_S = 20.0
-_KILL_S = 5.0
 
 
 class LineReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +60,9 @@ class DelayLine:
             raise LoadFault(f"a round trip of {rtt_s:g} s is out of range: 0 to {MAX_RTT_S:g} s")
         self.rtt_s = rtt_s
         host, port = _numeric(target)
-        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            package_command(MODULE, host, str(port), repr(rtt_s)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=package_environment(),
-            process_group=0,  # Ctrl-C is for the command, which ends its children
-        )
+        self._child = LineChild("the delay line", MODULE, host, str(port), repr(rtt_s), cores=cores)
         try:
-            if cores is not None:
-                os.sched_setaffinity(self._process.pid, cores)
-            self.address = ("127.0.0.1", msgspec.json.decode(self._line(), type=_Greeting).port)
+            self.address = ("127.0.0.1", msgspec.json.decode(self._child.hear(_PATIENCE_S), type=_Greeting).port)
         except BaseException:
             self.close()
             raise
@@ -90,39 +77,11 @@ class DelayLine:
 
     def report(self) -> LineReport:
         """Ask what it has done. Raises: LoadFault"""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise LoadFault("the delay line ended unexpectedly") from None
-        return msgspec.json.decode(self._line(), type=LineReport)
+        return msgspec.json.decode(self._child.ask(b"", _PATIENCE_S), type=LineReport)
 
     def close(self) -> None:
-        """End it with all its connections: the end of its stdin is enough, unless it hangs."""
-        for stream in (self._process.stdin, self._process.stdout):
-            try:
-                stream and stream.close()
-            except OSError:
-                pass
-        try:
-            self._process.wait(_KILL_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _line(self) -> bytes:
-        """Its next line, within a deadline. Raises: LoadFault"""
-        stdout, deadline, found = self._process.stdout, time.monotonic() + _PATIENCE_S, b""
-        assert stdout is not None
-        while not found.endswith(b"\n"):
-            if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise LoadFault("the delay line does not answer: this machine is too busy, or it hangs")
-            more = os.read(stdout.fileno(), 4096)
-            if not more:
-                raise LoadFault("the delay line ended unexpectedly")
-            found += more
-        return found
+        """End it with all its connections."""
+        self._child.close()
 
 
 def _numeric(target: tuple[str, int]) -> tuple[str, int]:

@@ -14,6 +14,7 @@ for a moment, and ends the rest.
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -104,6 +105,10 @@ class HttpServer:
         if isinstance(address, UnixAddress):
             self._unix = unixsocket.listen(address.path)
             self._server = await asyncio.start_unix_server(self._accept, sock=self._unix.socket, limit=_READ_BYTES)
+        elif address.host == "::" and socket.has_dualstack_ipv6():
+            # asyncio would make it IPv6 alone; [::]:PORT takes IPv4 as well, as it does for listeners.
+            sock = socket.create_server(("::", address.port), family=socket.AF_INET6, dualstack_ipv6=True)
+            self._server = await asyncio.start_server(self._accept, sock=sock, limit=_READ_BYTES)
         else:
             self._server = await asyncio.start_server(self._accept, address.host, address.port, limit=_READ_BYTES)
 

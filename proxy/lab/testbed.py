@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 import msgspec
 import yaml
@@ -68,7 +68,7 @@ class Identities(NamedTuple):
 
 
 class Sidecar(NamedTuple):
-    """A sidecar that serves. address: of its one inbound listener."""
+    """A sidecar that serves. address: of its one listener."""
 
     pid: int
     address: tuple[str, int]
@@ -106,6 +106,7 @@ class Testbed:
         self.cores = cores
         self._running = ExitStack()
         self._identities: dict[tuple[str, int], Identities] = {}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._started = 0
         try:
             self.app_port = self.start_app(1)[0]
@@ -140,38 +141,66 @@ class Testbed:
             self._identities[key, chain_length] = self._issue(key, chain_length)
         return self._identities[key, chain_length]
 
-    def sidecar(self, key: str, *, chain_length: int = 1, groups: Sequence[str] = ()) -> Sidecar:
+    def sidecar(
+        self,
+        key: str,
+        *,
+        chain_length: int = 1,
+        groups: Sequence[str] = (),
+        mode: str = "STRICT",
+        engine: str = "auto",
+        app_port: int | None = None,
+    ) -> Sidecar:
         """
-        Start a sidecar: STRICT, one allowed peer, in front of the app.
+        Start a sidecar in front of the app: one inbound listener, and where it authenticates one allowed peer.
 
-        groups: `tls.groups`; empty: the sidecar's defaults. Raises: LoadFault when it does not start
+        groups:   `tls.groups`; empty: the sidecar's defaults
+        mode:     STRICT or DISABLE; engine: `tls.engine`
+        app_port: of the app that it is in front of; None: the one that all share
+        Raises:   LoadFault when it does not start
         """
+        inbound = {
+            "name": "bench",
+            "listen": f"{HOST}:0",
+            "upstream": f"{HOST}:{app_port or self.app_port}",
+            "mode": mode,
+            **({"allow": [CLIENT_ID]} if mode != "DISABLE" else {}),
+        }
         identities = self.identities(key, chain_length)
+        tls = {"engine": engine, **({"groups": list(groups)} if groups else {})}
+        return self._sidecar("inbound", inbound, identities.server, tls, identities)
+
+    def outbound(self, key: str, upstream: tuple[str, int], *, engine: str = "auto") -> Sidecar:
+        """Start a sidecar with plaintext in and mutual TLS to an inbound one. Raises: LoadFault"""
+        listener = {
+            "name": "bench",
+            "listen": f"{HOST}:0",
+            "upstream": f"{upstream[0]}:{upstream[1]}",
+            "server_ids": [SERVER_ID],
+        }
+        identities = self.identities(key)
+        return self._sidecar("outbound", listener, identities.client, {"engine": engine}, identities)
+
+    def _sidecar(
+        self, direction: str, listener: dict[str, Any], folder: Path, tls: dict[str, Any], identities: Identities
+    ) -> Sidecar:
         self._started += 1
         config = {
             "identity": {
-                "cert": str(identities.server / CERT_FILE),
-                "key": str(identities.server / KEY_FILE),
-                "bundles": {TRUST_DOMAIN: str(identities.server / BUNDLE_FILE)},
+                "cert": str(folder / CERT_FILE),
+                "key": str(folder / KEY_FILE),
+                "bundles": {TRUST_DOMAIN: str(folder / BUNDLE_FILE)},
             },
-            "inbound": [
-                {
-                    "name": "bench",
-                    "listen": f"{HOST}:0",
-                    "upstream": f"{HOST}:{self.app_port}",
-                    "mode": "STRICT",
-                    "allow": [CLIENT_ID],
-                }
-            ],
+            direction: [listener],
             "admin": None,
-            **({"tls": {"groups": list(groups)}} if groups else {}),
+            "tls": tls,
         }
-        name = f"{self._started:03}-sidecar-{key}"
+        name = f"{self._started:03}-{direction}"
         file = self.folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         process = self.start(name, package_command("proxy", "run", "--config", str(file)), self.cores.server)
         log = self.folder / f"{name}.log"
-        address = wait_for(lambda: _listening(log), process, log, "the sidecar")
+        address = wait_for(lambda: _listening(log, direction), process, log, "the sidecar")
         return Sidecar(process.pid, address, identities)
 
     def start(
@@ -191,8 +220,13 @@ class Testbed:
             except OSError as error:
                 raise LoadFault(f"{argv[0]} cannot be started: {error.strerror}") from None
         self._running.callback(_end, process)
+        self._processes[process.pid] = process
         os.sched_setaffinity(process.pid, cores)  # it has no thread yet; those to come inherit
         return process
+
+    def stop(self, pid: int) -> None:
+        """End a program that was started here, before the Testbed does."""
+        _end(self._processes.pop(pid))
 
     def _issue(self, key: str, chain_length: int) -> Identities:
         now = datetime.now(UTC)
@@ -223,12 +257,12 @@ def wait_for(
     return found
 
 
-def _listening(log: Path) -> tuple[str, int] | None:
+def _listening(log: Path, direction: str) -> tuple[str, int] | None:
     """The address in the sidecar's line `listening`, once it is there whole."""
     for line in log.read_bytes().split(b"\n")[:-1]:
         if b'"listening"' in line:
             fields = json.loads(line)
-            if fields.get("event") == "listening" and fields.get("direction") == "inbound":
+            if fields.get("event") == "listening" and fields.get("direction") == direction:
                 host, _, port = str(fields["address"]).rpartition(":")
                 return host, int(port)
     return None
@@ -249,6 +283,7 @@ def _facts(whose: str, key: str, svid: Svid) -> Certificate:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Gently first; twice is once."""
     streams: tuple[IO[bytes] | None, ...] = (process.stdin, process.stdout)
     for stream in streams:
         if stream is not None:

@@ -40,6 +40,7 @@ _GROUPS = {
     "mlkem1024": "MLKEM1024",
 }
 _CIPHERS = {"aes128": "AES_128_GCM_SHA256", "aes256": "AES_256_GCM_SHA384", "chacha20": "CHACHA20_POLY1305_SHA256"}
+_CIPHER_WORDS = {"aes128": "AES-128-GCM", "aes256": "AES-256-GCM", "chacha20": "ChaCha20-Poly1305"}
 _ANY = "any"  # what the server chooses, of all that OpenSSL offers
 
 
@@ -52,7 +53,8 @@ class Cell(NamedTuple):
     One combination.
 
     key:    a word of KeyType; None: the target's own, which is not ours to choose
-    group:  as OpenSSL and tables name it; cipher: one or more names for the Offer; None: what the server chooses
+    group:  as OpenSSL and tables name it; None: what the server chooses
+    cipher: what was asked for, the same word in both versions; suites: the names for the Offer; None as above
     """
 
     version: str
@@ -60,6 +62,7 @@ class Cell(NamedTuple):
     mode: str
     group: str | None
     cipher: str | None
+    suites: str | None
     client_certificate: bool
     chain_length: int
     concurrency: int
@@ -189,7 +192,9 @@ def _cells(values: Mapping[str, Sequence[str | int | bool | None]], *, target: b
         size *= len(values[name])
     if size > MOST_CELLS:
         raise MatrixFault(f"these are {size} combinations; at most {MOST_CELLS} can be measured in one run")
-    for version, key, mode, group, cipher, client, chain, concurrency in itertools.product(*(values[n] for n in names)):
+    # The version comes last, so that a table has the two of them side by side.
+    names.append(names.pop(0))
+    for key, mode, group, cipher, client, chain, concurrency, version in itertools.product(*(values[n] for n in names)):
         why, suites = _suites(str(version), None if target else str(key), cipher)
         if version == "1.2" and group is not None and "MLKEM" in str(group):
             why = f"{group} exists in TLS 1.3 alone"
@@ -203,7 +208,8 @@ def _cells(values: Mapping[str, Sequence[str | int | bool | None]], *, target: b
                 key=None if target else str(key),
                 mode=str(mode),
                 group=None if group is None else str(group),
-                cipher=suites,
+                cipher=None if cipher is None else _CIPHER_WORDS.get(str(cipher), str(cipher)),
+                suites=suites,
                 client_certificate=bool(client),
                 chain_length=int(chain or 1),
                 concurrency=int(concurrency or 1),

@@ -10,12 +10,24 @@ from proxy.lab.measures import BY_KEY
 from proxy.lab.results import Round, Row
 
 BUSY = 0.9  # of a core
+DISTURBED = 0.15
 _TRIPS = BY_KEY["round_trips"]
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
-    """Sentences about the rows that were measured whole; none where nothing can be said."""
+def notes(rows: Sequence[Row], waited: float | None = None) -> list[str]:
+    """
+    Sentences about the rows that were measured whole; none where nothing can be said.
+
+    waited: of the time in which the servers had something to do, the share for which others had their core
+    """
     whole = [row for row in rows if row.fault is None and row.rounds]
+    if waited is not None and waited > DISTURBED:
+        disturbed = (
+            f"This machine had other work: the servers waited for their core {waited * 100:.0f} % of the time in which "
+            "they had something to do. Rates and latencies are worse than this machine can do, and vary; CPU per "
+            "handshake still holds."
+        )
+        return [*_round_trips(whole), disturbed]
     return [*_round_trips(whole), *_pace(whole)]
 
 

@@ -45,6 +45,16 @@ class ProcessCpu:
         """As ServerCpu's."""
         return sum(_process_s(member) for pid in self._pids for member in tree(pid))
 
+    def waited_s(self) -> float | None:
+        """Seconds that its threads were ready to run and had no core; None where the kernel does not say."""
+        try:
+            tasks = [
+                task for pid in self._pids for member in tree(pid) for task in Path(f"/proc/{member}/task").iterdir()
+            ]
+            return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks) / 1e9
+        except (OSError, ValueError, IndexError):
+            return None
+
 
 class CgroupCpu:
     """A control group: cpu.stat of version 2, cpuacct.usage of version 1."""

@@ -1,0 +1,331 @@
+"""`mtls-sidecar bench handshake`: what a mutual handshake costs, on a sidecar that it starts or on any TLS server."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tqdm import tqdm
+
+from proxy import __version__
+from proxy.cli.bench_options import (
+    add_measuring,
+    configuration,
+    now_text,
+    positive_span_s,
+    rates,
+    span_s,
+    spans_s,
+    tcp_address,
+    whole,
+)
+from proxy.cli.bench_table import print_result
+from proxy.lab.environment import environment
+from proxy.lab.findmax import Slo, SloFault, find_max, parse_slo
+from proxy.lab.generator import Generators, LoadFault, Measured
+from proxy.lab.handshakes import Asked, Target, sidecar_contenders, target_contenders, with_rate
+from proxy.lab.matrix import Matrix, MatrixFault, parse_matrix
+from proxy.lab.meaning import notes
+from proxy.lab.plan import MAX_REQUEST_BYTES, Arrivals
+from proxy.lab.results import Certificate, Kind, Maximum, Result, Round, Row, write
+from proxy.lab.rounds import Contender, measure_once, measure_rounds
+from proxy.lab.servercpu import CgroupCpu, ProcessCpu, ServerCpu
+from proxy.lab.testbed import Testbed, split_cores
+from proxy.ops.printable import printable
+from proxy.tls.loadcontext import Credentials
+
+_PROGRAM = "mtls-sidecar bench handshake"
+_ROUNDS, _SECONDS, _KNEE_SECONDS, _WARM_UP_S = 5, 1.4, 3.0, 0.3
+_EXAMPLES = """\
+Without options: TLS 1.2 and 1.3, ECDSA P-256 and RSA-2048, full and resumed, against a sidecar of its own, in under two
+minutes. A handshake counts only when the server has accepted the client; failures are counted by Reason and are in no
+latency; the server is verified always. docs/benchmarking.md explains every figure.
+
+axes of --matrix, each with its default (and what else it takes):
+  version=1.2,1.3          key=p256,rsa2048 (p384 rsa3072 rsa4096 ed25519)     mode=full,resumed
+  group=x25519 (p256 p384 x25519mlkem768 ... any)       cipher=aes128 (aes256 chacha20 any, or a suite's name)
+  client=cert (none)       chain=1 (certificates that each end sends)          concurrency=16 (clients in flight)
+
+examples:
+  mtls-sidecar bench handshake
+  mtls-sidecar bench handshake --json before.json
+  mtls-sidecar bench handshake --matrix version=1.3 key=p256 group=x25519,x25519mlkem768 mode=full
+  mtls-sidecar bench handshake --rtt 0,1ms,20ms,80ms --matrix key=p256
+  mtls-sidecar bench handshake --target db.example:5433 --ca ca.pem --cert me.pem --key me.key --server-name db.example
+  mtls-sidecar bench handshake --target 10.0.0.7:15006 --ca ca.crt --cert tls.crt --key tls.key \\
+      --server-id 'spiffe://example.org/**' --pid 4711
+  mtls-sidecar bench handshake --rate 100:1000:100 --arrivals poisson --matrix version=1.3 key=p256 mode=full
+  mtls-sidecar bench handshake --find-max --slo p99=20ms --matrix version=1.3 key=p256 mode=full,resumed
+"""
+
+
+class _Usage(Exception):  # noqa: N818  # what was typed does not fit together
+    """str() is the sentence."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--matrix", nargs="+", action="extend", metavar="AXIS=VALUES", help="what is compared")
+    parser.add_argument("--concurrency", metavar="N,N", help="short for --matrix concurrency=N,N")
+    parser.add_argument(
+        "--rtt", type=spans_s, default=(0.0,), metavar="SPANS", help="network round trips to add: 1ms,20ms,80ms"
+    )
+    _add_target(parser)
+    _add_load(parser)
+    add_measuring(parser, rounds=_ROUNDS, seconds=_SECONDS)
+    parser.set_defaults(seconds=None)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a server of yours instead of a sidecar of its own")
+    group.add_argument("--target", type=tcp_address, metavar="HOST:PORT", help="anything that speaks TLS at once")
+    group.add_argument("--ca", metavar="FILE", help="PEM of the CA that issued the server's certificate")
+    group.add_argument("--cert", metavar="FILE", help="PEM of the client's certificate, then its intermediates")
+    group.add_argument("--key", metavar="FILE", help="PEM of the client's key")
+    group.add_argument(
+        "--server-name", metavar="NAME", help="the name that its certificate must hold (default: the target's host)"
+    )
+    group.add_argument(
+        "--server-id",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="instead of a name: the SPIFFE ID that it must have, e.g. 'spiffe://example.org/**'; may be repeated",
+    )
+    group.add_argument("--pid", type=whole(1, 2**22), action="append", metavar="N", help="the server's process")
+    group.add_argument("--cgroup", metavar="PATH", help="or its cgroup: adds the server's CPU to the table")
+    group.add_argument(
+        "--send",
+        metavar="TEXT",
+        help="sent after the handshake; the first byte back is then the success, not the ticket (\\r \\n \\xNN work)",
+    )
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the load; without these, a closed loop of `concurrency` clients")
+    group.add_argument(
+        "--rate",
+        type=rates,
+        default=(),
+        metavar="R",
+        help="open loop: arrivals a second, fixed in advance, latency from the intended start. A list, or FROM:TO:STEP",
+    )
+    group.add_argument(
+        "--arrivals", choices=[each.value for each in Arrivals], default="constant", help="their spacing"
+    )
+    group.add_argument("--find-max", action="store_true", help="search for the highest rate that keeps --slo")
+    group.add_argument("--slo", metavar="p99=20ms", help="p50 to p99.99 or max, with its limit")
+    group.add_argument(
+        "--timeout", type=positive_span_s, default=10.0, metavar="S", help="for one connection to be accepted (10)"
+    )
+    group.add_argument(
+        "--warm-up", type=span_s, default=_WARM_UP_S, metavar="S", help=f"before each measurement ({_WARM_UP_S:g})"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; returns 0, 1 when something could not be measured or written, 2 for options that do not fit together."""
+    try:
+        matrix, slo = _check(args)
+        result = _measure(args, matrix, slo)
+    except (_Usage, MatrixFault, SloFault) as fault:
+        print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
+        return 2
+    except LoadFault as fault:
+        print(f"{_PROGRAM}: {_sentence(str(fault))}", file=sys.stderr)
+        return 1
+    if not any(row.rounds for row in result.rows):
+        for why in dict.fromkeys(row.fault for row in result.rows):
+            print(f"{_PROGRAM}: {_sentence(why or 'nothing was measured')}", file=sys.stderr)
+        return 1
+    print_result(result)
+    if args.json is not None:
+        try:
+            write(args.json, result)
+        except OSError as error:
+            why = error.strerror or str(error)
+            print(f"{_PROGRAM}: {printable(args.json)} cannot be written: {why}", file=sys.stderr)
+            return 1
+    return 1 if any(row.fault for row in result.rows) else 0
+
+
+def _check(args: argparse.Namespace) -> tuple[Matrix, Slo | None]:
+    """What argparse cannot: options that need or exclude each other."""
+    own = args.target is None
+    words = list(args.matrix or [])
+    if args.concurrency is not None:
+        words.append(f"concurrency={args.concurrency}")
+    for name in ("ca", "cert", "key", "server_name", "pid", "cgroup", "send"):
+        if own and getattr(args, name) is not None:
+            raise _Usage(f"--{name.replace('_', '-')} is for a server of yours: name it with --target HOST:PORT")
+    if own and args.server_id:
+        raise _Usage("--server-id is for a server of yours: name it with --target HOST:PORT")
+    if not own and args.ca is None:
+        raise _Usage("--target needs --ca FILE, the CA that issued the server's certificate: it is verified always")
+    if (args.cert is None) != (args.key is None):
+        raise _Usage("--cert and --key go together")
+    if args.server_name is not None and args.server_id:
+        raise _Usage("--server-name and --server-id are two ways to say who the server is: give one")
+    if args.pid and args.cgroup:
+        raise _Usage("--pid and --cgroup are two ways to find the server's CPU: give one")
+    if args.find_max != (args.slo is not None):
+        raise _Usage("--find-max and --slo go together: --find-max --slo p99=20ms")
+    if args.find_max and args.rate:
+        raise _Usage("--find-max chooses the rates itself: leave --rate out")
+    if args.rate and any(word.startswith("concurrency=") for word in words):
+        raise _Usage("in an open loop (--rate) arrivals are fixed in advance, whatever is in flight: no concurrency")
+    return parse_matrix(words, target=not own, has_certificate=own or args.cert is not None), (
+        parse_slo(args.slo) if args.slo else None
+    )
+
+
+def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Result:
+    started_at = now_text()
+    asked = Asked(
+        seconds=args.seconds or (_KNEE_SECONDS if slo else _SECONDS),
+        warm_up_s=args.warm_up,
+        timeout_s=args.timeout,
+        rates=args.rate,
+        arrivals=Arrivals(args.arrivals),
+        rtts_s=args.rtt,
+        seed=args.seed,
+    )
+    cores = split_cores()
+    certificates: tuple[Certificate, ...] = ()
+    said = list(matrix.left_out)
+    servers: list[ProcessCpu] = []
+    with ExitStack() as stack:
+        if args.target is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-"))
+            bed = stack.enter_context(Testbed(Path(folder), cores))
+            contenders, certificates = sidecar_contenders(matrix.cells, asked, bed, stack)
+            said += [cores.note] if cores.note else []
+            servers = list(
+                {id(each.server): each.server for each in contenders if isinstance(each.server, ProcessCpu)}.values()
+            )
+        else:
+            contenders = target_contenders(matrix.cells, asked, _target(args), stack)
+        pinned = cores.load if args.target is None else None
+        generators = stack.enter_context(Generators(args.processes, pinned))
+        maxima: list[Maximum] = []
+        before = _used_and_waited(servers)
+        if slo is not None:
+            rows, maxima, more = _find_all(contenders, generators, slo)
+            said += more
+        else:
+            rows = _rounds(args, contenders, generators)
+        after = _used_and_waited(servers)
+    side = "target" if args.target else "sidecar"
+    return Result(
+        kind=Kind.HANDSHAKE,
+        started_at=started_at,
+        environment=environment(),
+        seed=args.seed,
+        command=shlex.join(["mtls-sidecar", *sys.argv[1:]])[:4096],
+        rows=tuple(rows),
+        configuration=configuration(args),
+        certificates=certificates,
+        sides={side: _address(args.target) if args.target else f"mtls-sidecar {__version__}, one worker"},
+        target=_address(args.target) if args.target else None,
+        maxima=tuple(maxima),
+        notes=(*notes(rows, _waited(before, after)), *said),
+    )
+
+
+def _rounds(args: argparse.Namespace, contenders: Sequence[Contender], generators: Generators) -> list[Row]:
+    steps = len(contenders) * (1 + args.rounds)
+    with tqdm(total=steps, desc="measuring", unit="step", disable=None, leave=False) as bar:
+
+        def progress(_: str) -> None:
+            bar.update()
+
+        return measure_rounds(contenders, generators, rounds=args.rounds, seed=args.seed, progress=progress)
+
+
+def _find_all(
+    contenders: Sequence[Contender], generators: Generators, slo: Slo
+) -> tuple[list[Row], list[Maximum], list[str]]:
+    """The knee of each contender: all steps as rows, the knees, and what has to be said about them."""
+    rows, maxima, said = [], [], []
+    with tqdm(desc="searching", unit="step", disable=None, leave=False) as bar:
+        for contender in contenders:
+            steps: dict[float, list[Round]] = {}
+
+            def measure(
+                rate: float, contender: Contender = contender, steps: dict[float, list[Round]] = steps
+            ) -> Measured:
+                bar.set_postfix_str(f"{rate:,.0f}/s")
+                round_, measured = measure_once(with_rate(contender, rate), generators)
+                steps.setdefault(rate, []).append(round_)
+                bar.update()
+                return measured
+
+            knee = find_max(measure, slo)
+            maxima.append(Maximum(scenario=contender.scenario, slo=slo.text, rate=knee.rate))
+            rows += [
+                Row(scenario=with_rate(contender, rate).scenario, rounds=tuple(rounds))
+                for rate, rounds in sorted(steps.items())
+            ]
+            if knee.limited:
+                said.append(
+                    "Beyond the highest rate found, the client was the bottleneck: the server may well do more."
+                )
+    return rows, maxima, list(dict.fromkeys(said))
+
+
+def _used_and_waited(servers: Sequence[ProcessCpu]) -> tuple[float, float] | None:
+    """Seconds of CPU that servers of our own have had, and for which they waited; None where it is not known."""
+    waited = [server.waited_s() for server in servers]
+    known = [seconds for seconds in waited if seconds is not None]
+    if not known or len(known) < len(waited):
+        return None
+    return sum(server.used_s() for server in servers), sum(known)
+
+
+def _waited(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:
+    """The share of waiting in between."""
+    if before is None or after is None:
+        return None
+    used, waited = (late - early for early, late in zip(before, after, strict=True))
+    return waited / (used + waited) if used + waited > 0 else None
+
+
+def _target(args: argparse.Namespace) -> Target:
+    server: ServerCpu | None = None
+    if args.pid:
+        server = ProcessCpu(args.pid)
+    elif args.cgroup:
+        server = CgroupCpu(args.cgroup)
+    credentials = Credentials(
+        ca=args.ca,
+        cert=args.cert,
+        key=args.key,
+        server_ids=tuple(args.server_id),
+        server_name=None if args.server_id else args.server_name or args.target[0],
+    )
+    return Target(address=args.target, credentials=credentials, server=server, request=_bytes(args.send or ""))
+
+
+def _bytes(text: str) -> bytes:
+    """What is to be sent, with the escapes of a shell user. Raises: _Usage"""
+    try:
+        data = text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
+    except (UnicodeDecodeError, UnicodeEncodeError):
+        raise _Usage("--send holds an escape that is not one of \\r, \\n, \\t, \\\\ and \\xNN") from None
+    if len(data) > MAX_REQUEST_BYTES:
+        raise _Usage(f"--send takes at most {MAX_REQUEST_BYTES} bytes")
+    return data
+
+
+def _address(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _sentence(text: str) -> str:
+    return printable(text if text.endswith(".") else f"{text}.")

@@ -301,7 +301,6 @@ FAULTS = [
     (with_ports("{http: {mode: DISABLE}}"), 8, "intercept.inbound.ports.http", "expected a port from 1 to 65535"),
     (with_ports("{0: {mode: DISABLE}}"), 8, "intercept.inbound.ports['0']", "expected a port from 1 to 65535"),
     (with_ports("{0x50: {mode: DISABLE}}"), 8, "intercept.inbound.ports['0x50']", "expected a port from 1 to 65535"),
-    (with_ports("{80: {mode: DISABLE}, 80: {mode: DISABLE}}"), 8, "intercept.inbound.ports['80']", "stands twice"),
     (with_ports("{15006: {mode: DISABLE}}"), 8, "intercept.inbound.ports['15006']", "(inbound[0].listen)"),
     (with_outbound("listen: localhost:15001"), 8, "intercept.outbound.listen", "not to names"),
     (with_outbound("listen: unix:/a"), 8, "intercept.outbound.listen", "the kernel redirects to a TCP port"),
@@ -353,6 +352,11 @@ def test_no_fault_hides_another(cases: list[tuple[str, int, str, str]]) -> None:
         (path, the_fault(case)[2]) for case, _, path, _ in inbound + top
     }
     assert [line for line, _, _ in found] == sorted(line for line, _, _ in found)
+
+
+def test_a_port_that_stands_twice_is_a_fault() -> None:
+    line, path, message = the_fault(with_ports("{80: {mode: DISABLE}, 80: {mode: DISABLE}}"))
+    assert (line, path, message) == (8, "intercept.inbound.ports['80']", "the key stands twice; the first is on line 8")
 
 
 def test_the_admin_port_is_not_the_apps_also_at_its_default() -> None:

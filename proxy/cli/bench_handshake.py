@@ -24,15 +24,16 @@ from proxy.cli.bench_options import (
 )
 from proxy.cli.bench_table import print_result
 from proxy.lab.environment import environment
-from proxy.lab.findmax import Slo, SloFault, find_max, parse_slo
-from proxy.lab.generator import Generators, LoadFault, Measured
-from proxy.lab.handshakes import Asked, Target, sidecar_contenders, target_contenders, with_rate
+from proxy.lab.findmax import Slo, SloFault, parse_slo
+from proxy.lab.generator import Generators, LoadFault
+from proxy.lab.handshakes import Asked, Target, sidecar_contenders, target_contenders
+from proxy.lab.knee import search
 from proxy.lab.matrix import Matrix, MatrixFault, parse_matrix
 from proxy.lab.meaning import notes
 from proxy.lab.plan import MAX_REQUEST_BYTES, Arrivals
-from proxy.lab.results import Certificate, Kind, Maximum, Result, Round, Row, write
-from proxy.lab.rounds import Contender, measure_once, measure_rounds
-from proxy.lab.servercpu import CgroupCpu, ProcessCpu, ServerCpu
+from proxy.lab.results import Certificate, Kind, Maximum, Result, Row, write
+from proxy.lab.rounds import Contender, measure_rounds
+from proxy.lab.servercpu import CgroupCpu, ProcessCpu, ServerCpu, Waiting
 from proxy.lab.testbed import Testbed, split_cores
 from proxy.ops.printable import printable
 from proxy.tls.loadcontext import Credentials
@@ -198,28 +199,24 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
     cores = split_cores()
     certificates: tuple[Certificate, ...] = ()
     said = list(matrix.left_out)
-    servers: list[ProcessCpu] = []
     with ExitStack() as stack:
         if args.target is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-"))
             bed = stack.enter_context(Testbed(Path(folder), cores))
             contenders, certificates = sidecar_contenders(matrix.cells, asked, bed, stack)
             said += [cores.note] if cores.note else []
-            servers = list(
-                {id(each.server): each.server for each in contenders if isinstance(each.server, ProcessCpu)}.values()
-            )
         else:
             contenders = target_contenders(matrix.cells, asked, _target(args), stack)
         pinned = cores.load if args.target is None else None
         generators = stack.enter_context(Generators(args.processes, pinned))
         maxima: list[Maximum] = []
-        before = _used_and_waited(servers)
+        waiting = Waiting(contender.server for contender in contenders if args.target is None)
         if slo is not None:
             rows, maxima, more = _find_all(contenders, generators, slo)
             said += more
         else:
             rows = _rounds(args, contenders, generators)
-        after = _used_and_waited(servers)
+        waited = waiting.share()
     side = "target" if args.target else "sidecar"
     return Result(
         kind=Kind.HANDSHAKE,
@@ -233,7 +230,7 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         sides={side: _address(args.target) if args.target else f"mtls-sidecar {__version__}, one worker"},
         target=_address(args.target) if args.target else None,
         maxima=tuple(maxima),
-        notes=(*notes(rows, _waited(before, after)), *said),
+        notes=(*notes(rows, waited), *said),
     )
 
 
@@ -251,48 +248,16 @@ def _find_all(
     contenders: Sequence[Contender], generators: Generators, slo: Slo
 ) -> tuple[list[Row], list[Maximum], list[str]]:
     """The knee of each contender: all steps as rows, the knees, and what has to be said about them."""
-    rows, maxima, said = [], [], []
     with tqdm(desc="searching", unit="step", disable=None, leave=False) as bar:
-        for contender in contenders:
-            steps: dict[float, list[Round]] = {}
 
-            def measure(
-                rate: float, contender: Contender = contender, steps: dict[float, list[Round]] = steps
-            ) -> Measured:
-                bar.set_postfix_str(f"{rate:,.0f}/s")
-                round_, measured = measure_once(with_rate(contender, rate), generators)
-                steps.setdefault(rate, []).append(round_)
-                bar.update()
-                return measured
+        def progress(rate: float) -> None:
+            bar.set_postfix_str(f"{rate:,.0f}/s")
+            bar.update()
 
-            knee = find_max(measure, slo)
-            maxima.append(Maximum(scenario=contender.scenario, slo=slo.text, rate=knee.rate))
-            rows += [
-                Row(scenario=with_rate(contender, rate).scenario, rounds=tuple(rounds))
-                for rate, rounds in sorted(steps.items())
-            ]
-            if knee.limited:
-                said.append(
-                    "Beyond the highest rate found, the client was the bottleneck: the server may well do more."
-                )
-    return rows, maxima, list(dict.fromkeys(said))
-
-
-def _used_and_waited(servers: Sequence[ProcessCpu]) -> tuple[float, float] | None:
-    """Seconds of CPU that servers of our own have had, and for which they waited; None where it is not known."""
-    waited = [server.waited_s() for server in servers]
-    known = [seconds for seconds in waited if seconds is not None]
-    if not known or len(known) < len(waited):
-        return None
-    return sum(server.used_s() for server in servers), sum(known)
-
-
-def _waited(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:
-    """The share of waiting in between."""
-    if before is None or after is None:
-        return None
-    used, waited = (late - early for early, late in zip(before, after, strict=True))
-    return waited / (used + waited) if used + waited > 0 else None
+        found = [search(contender, generators, slo, progress) for contender in contenders]
+    limited = "Beyond the highest rate found, the client was the bottleneck: the server may well do more."
+    rows = [row for each in found for row in each.rows]
+    return rows, [each.maximum for each in found], [limited] if any(each.limited for each in found) else []
 
 
 def _target(args: argparse.Namespace) -> Target:

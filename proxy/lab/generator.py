@@ -31,7 +31,7 @@ from proxy.tls.loadclient import Negotiated
 
 MODULE = "proxy.lab.generatorprocess"
 CLIENT_LIMITED = 0.9  # of a core by one generator process: there the client sets the pace
-LATE_S = 0.01  # an open loop that begins connections later than this is limited by the client too
+LATE_SHARE = 0.01  # of an open loop's arrivals that began late: more, and the client was limited too
 _TOGETHER_S = 0.02  # from the order to the common start
 _PATIENCE_S = 30.0  # beyond what a plan says that it takes
 _KILL_S = 5.0
@@ -54,7 +54,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     The sum over the processes of one measurement.
 
     busiest: the share of a core that the busiest generator process used
-    late_s:  by how much an open loop began a connection too late, at the worst
+    late:    connections that an open loop began too late; late_s: by how much, at the worst
     """
 
     plan: Plan
@@ -69,6 +69,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     bytes_sent: int | None
     bytes_received: int | None
     negotiated: Negotiated | None
+    late: int
     late_s: float
     most_open: int
     processes: int
@@ -77,7 +78,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def client_limited(self) -> bool:
         """Whether the client set the pace, so that the figures say less about the server."""
-        return self.busiest >= CLIENT_LIMITED or self.late_s > LATE_S
+        return self.busiest >= CLIENT_LIMITED or self.late > LATE_SHARE * (self.count + self.late)
 
     @property
     def fault(self) -> str | None:
@@ -218,6 +219,7 @@ class Generators:
             bytes_sent=_total(sent),
             bytes_received=_total(received),
             negotiated=next((report.negotiated for report in reports if report.negotiated), None),
+            late=sum(report.late for report in reports),
             late_s=max(report.late_s for report in reports),
             most_open=sum(report.most_open for report in reports),
             processes=len(reports),

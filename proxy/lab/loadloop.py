@@ -17,14 +17,14 @@ from typing import Any
 from proxy.core.reasons import Reason, Rejected
 from proxy.lab.exchange import Exchange, State, begin_connecting
 from proxy.lab.latencies import Latencies
-from proxy.lab.plan import Plan, Report
+from proxy.lab.plan import LATE_S, Plan, Report
 from proxy.lab.tcpinfo import bytes_of
 from proxy.tls.loadclient import LoadContext, Negotiated, Want
 
 MAX_SESSIONS = 64
 _TICK_S = 0.2  # how often deadlines are looked at while nothing happens
 _BEGUN_AT_ONCE = 64  # connections begun before ends are looked at again
-_EVENTS_AT_ONCE = 512
+_EVENTS_AT_ONCE = 8  # few, so that an arrival of an open loop waits for few others
 _COARSE_S = 0.05  # waits down to twice this are epoll's own, cut short by it; the rest is waited for finely
 _LOOK_AGAIN = 256  # every so many successes, what was negotiated is read anew
 
@@ -45,6 +45,7 @@ class Tally:
         self.bytes_sent: int | None = 0
         self.bytes_received: int | None = 0
         self.negotiated: Negotiated | None = None
+        self.late = 0
         self.late_s = 0.0
         self.most_open = 0
         self.last_s = 0.0  # when the last success came
@@ -67,6 +68,11 @@ class Tally:
             self.bytes_sent += counted[0]
             self.bytes_received += counted[1]
 
+    def begin_late(self, by_s: float) -> None:
+        """Note by how much a connection of an open loop began after its instant."""
+        self.late += by_s > LATE_S
+        self.late_s = max(self.late_s, by_s)
+
     def refuse(self, rejected: Rejected) -> None:
         """Count a failure, and keep the first words of each Reason."""
         self.failures[rejected.reason] += 1
@@ -85,6 +91,7 @@ class Tally:
             bytes_sent=self.bytes_sent,
             bytes_received=self.bytes_received,
             negotiated=self.negotiated,
+            late=self.late,
             late_s=self.late_s,
             most_open=self.most_open,
             shortage=shortage,
@@ -138,7 +145,7 @@ class LoadLoop:
             now = time.monotonic()
             begun = 0
             while due is not None and start_s + due <= now and len(self._live) < most_open and begun < _BEGUN_AT_ONCE:
-                tally.late_s = max(tally.late_s, now - start_s - due)
+                tally.begin_late(now - start_s - due)
                 self._begin(start_s + due)
                 due = next(instants, None)
                 begun += 1

@@ -11,6 +11,7 @@ from proxy.core.reasons import Reason
 from proxy.tls.loadclient import Negotiated
 from proxy.tls.loadcontext import Credentials, Offer
 
+LATE_S = 0.005  # later than this, an arrival of an open loop is the client's fault
 MAX_REQUEST_BYTES = 4096  # what a fresh connection takes in one call, whatever the kernel
 
 
@@ -77,7 +78,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failures:    by Reason; details: the first words of each
     not_resumed: accepted, but without the session that was offered; in no other number
     bytes_sent, bytes_received: TCP payload until the acceptance, as the kernel counts it; None where it does not
-    late_s:      the longest time by which a connection of an open loop began after its instant
+    late:        connections of an open loop that began more than LATE_S after their instant; late_s: the worst of all
     most_open:   the most connections that were open at once
     shortage:    the sentence about what this machine ran out of, which ended the measurement
     fatal:       nothing was measured: shortage, or the one failure, says why
@@ -93,6 +94,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bytes_sent: int | None = None
     bytes_received: int | None = None
     negotiated: Negotiated | None = None
+    late: int = 0
     late_s: float = 0.0
     most_open: int = 0
     shortage: str | None = None

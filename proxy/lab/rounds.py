@@ -80,13 +80,15 @@ def measure_rounds(
 def measure_once(
     contender: Contender, generators: Generators, round_trips: int | None = None
 ) -> tuple[Round, Measured]:
-    """One measurement with the server's CPU around it. Raises: LoadFault when nothing could be measured"""
+    """
+    One measurement with the server's CPU around it; whether it is one, `Measured.fault` says.
+
+    Raises: LoadFault when the plan could not even be prepared
+    """
     generators.prepare(contender.plan)
     before = None if contender.server is None else settled_s(contender.server)
     measured = generators.measure()
     after = None if contender.server is None else settled_s(contender.server)
-    if measured.fault is not None:
-        raise LoadFault(measured.fault)
     cpu_s = None if before is None or after is None else max(0.0, after - before)
     return measured.as_round(server_cpu_s=cpu_s, round_trips=round_trips), measured
 
@@ -108,8 +110,10 @@ def _look(standing: _Standing) -> None:
 def _measure(standing: _Standing, generators: Generators) -> None:
     observed = standing.observed
     try:
-        round_, _ = measure_once(standing.contender, generators, observed.round_trips if observed else None)
+        round_, measured = measure_once(standing.contender, generators, observed.round_trips if observed else None)
     except LoadFault as fault:
         standing.fault = str(fault)
         return
-    standing.rounds.append(round_)
+    standing.fault = measured.fault
+    if measured.count:
+        standing.rounds.append(round_)

@@ -80,6 +80,30 @@ class CgroupCpu:
             ) from None
 
 
+class Waiting:
+    """How long servers had to wait for a core, from now on: what tells a busy machine from a slow server."""
+
+    def __init__(self, servers: Iterable[ServerCpu | None]) -> None:
+        """servers: one may be there many times; those whose waiting cannot be read leave the share unknown"""
+        self._servers = list({id(each): each for each in servers if isinstance(each, ProcessCpu)}.values())
+        self._before = self._read()
+
+    def share(self) -> float | None:
+        """Of the time in which they had something to do, the part for which others had their core; None: not known."""
+        after = self._read()
+        if self._before is None or after is None:
+            return None
+        used, waited = (late - early for early, late in zip(self._before, after, strict=True))
+        return waited / (used + waited) if used + waited > 0 else None
+
+    def _read(self) -> tuple[float, float] | None:
+        waited = [server.waited_s() for server in self._servers]
+        known = [seconds for seconds in waited if seconds is not None]
+        if not known or len(known) < len(waited):
+            return None
+        return sum(server.used_s() for server in self._servers), sum(known)
+
+
 def settled_s(server: ServerCpu) -> float:
     """Seconds of CPU used, read once the server is quiet. Raises: LoadFault"""
     deadline = time.monotonic() + _PATIENCE_S

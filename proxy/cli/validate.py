@@ -9,9 +9,10 @@ nothing about the exit status.
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 
 from proxy.cli.identitycheck import judge_identity_files
-from proxy.core.config import Config, InboundConfig, OutboundConfig
+from proxy.core.config import Config, InboundConfig, InterceptConfig, OutboundConfig
 from proxy.core.configfile import ConfigFaults
 from proxy.core.configwarnings import warnings_of
 from proxy.ops.configsource import read_config_file
@@ -59,19 +60,33 @@ def _summary(config: Config) -> str:
     listeners = [
         *(f"inbound {one.name} {one.listen} -> {one.upstream} {one.mode}" for one in config.inbound),
         *(f"outbound {one.name} {one.listen} -> {one.upstream}" for one in config.outbound),
+        *(f"{direction} intercept {listen} -> {rest}" for direction, listen, rest in _intercepted(config)),
     ]
     return "; ".join(listeners)
 
 
+def _intercepted(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Direction, address and what becomes of that which no port and no route names."""
+    intercept = config.intercept or InterceptConfig()
+    if (inbound := intercept.inbound) is not None:
+        yield "inbound", str(inbound.listen), str(inbound.default.mode) if inbound.default is not None else "refuse"
+    if (outbound := intercept.outbound) is not None:
+        yield "outbound", str(outbound.listen), str(outbound.default)
+
+
 def _good_object(file: str, config: Config) -> dict[str, object]:
-    listeners = [
+    listeners: list[dict[str, str | None]] = [
         *(_listener_object("inbound", one) | {"mode": str(one.mode)} for one in config.inbound),
         *(_listener_object("outbound", one) for one in config.outbound),
+        *(
+            {"direction": direction, "name": "intercept", "listen": listen, "upstream": None, "default": rest}
+            for direction, listen, rest in _intercepted(config)
+        ),
     ]
     return {"file": file, "good": True, "faults": [], "listeners": listeners}
 
 
-def _listener_object(direction: str, one: InboundConfig | OutboundConfig) -> dict[str, str]:
+def _listener_object(direction: str, one: InboundConfig | OutboundConfig) -> dict[str, str | None]:
     return {"direction": direction, "name": one.name, "listen": str(one.listen), "upstream": str(one.upstream)}
 
 

@@ -6,7 +6,7 @@ A label is always one that the configuration names (an intercepted port, a route
 turned up: a label that grew with the traffic would be the end of the metrics.
 """
 
-from proxy.core.config import Config, ListenAddress, Route
+from proxy.core.config import Config, InterceptConfig, ListenAddress, Mode, Route, TcpAddress
 from proxy.core.events import Direction, Listener
 
 INTERCEPT = "intercept"  # the name of what no port and no route names
@@ -34,6 +34,32 @@ def listeners(config: Config) -> list[Listener]:
         found += [listener_of_port(policy.port) for policy in config.intercept.inbound.ports]
     if config.intercept is not None and config.intercept.outbound is not None:
         found += [listener_of_route(route) for route in config.intercept.outbound.routes]
+    return found
+
+
+def modes(config: Config) -> list[tuple[Listener, Mode | None, ListenAddress]]:
+    """Every listener with its mode (None for outbound, and where nothing is let in) and the address it is behind."""
+    of = {Listener(Direction.INBOUND, inbound.name): inbound.mode for inbound in config.inbound}
+    found = [(listener, of.get(listener), address) for address, listener in entrances(config).items()]
+    intercept = config.intercept or InterceptConfig()
+    if (inbound := intercept.inbound) is not None:
+        found = [row for row in found if row[0] != Listener(Direction.INBOUND, INTERCEPT)]
+        default = inbound.default.mode if inbound.default is not None else None
+        found.append((Listener(Direction.INBOUND, INTERCEPT), default, inbound.listen))
+        found += [(listener_of_port(policy.port), policy.mode, inbound.listen) for policy in inbound.ports]
+    if (outbound := intercept.outbound) is not None:
+        found += [(listener_of_route(route), None, outbound.listen) for route in outbound.routes]
+    return found
+
+
+def own_ports(config: Config) -> dict[int, str]:
+    """TCP port -> what listens there of this sidecar: `admin`, `health`, or the name of a listener."""
+    at = entrances(config)
+    found = {address.port: listener.name for address, listener in at.items() if isinstance(address, TcpAddress)}
+    for name, endpoint in (("admin", config.admin), ("health", config.health)):
+        if endpoint is not None and isinstance(endpoint.listen, TcpAddress):
+            found[endpoint.listen.port] = name
+    found.pop(0, None)  # the kernel's choice is not known here
     return found
 
 

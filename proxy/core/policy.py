@@ -8,6 +8,7 @@ by the type of an argument. Only the makers in this file construct one; each say
     permit_plaintext    the operator wrote PERMISSIVE or DISABLE on this listener
     permit_app_tls      the operator named this server name as the app's own TLS
     permit_outbound     our own app, on a listener whose upstream is verified by ServerPolicy
+    permit_passthrough  our own app, to where the operator lets it go as it is
 
 This file refuses to know how an identity was proven (tls/) and how a refusal is shown (ops/).
 """
@@ -15,7 +16,7 @@ This file refuses to know how an identity was proven (tls/) and how a refusal is
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
-from proxy.core.config import Mode
+from proxy.core.config import Mode, OutboundDefault
 from proxy.core.events import Direction, Listener, Security
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import quote
@@ -134,6 +135,18 @@ def permit_outbound(listener: Listener) -> Permit:
     if listener.direction is not Direction.OUTBOUND:
         raise Rejected(Reason.PLAINTEXT_REFUSED, f"{_label(listener)} is not an outbound listener")
     return Permit(listener=listener, peer=None, security=Security.MUTUAL_TLS, maker=_MAKER)
+
+
+def permit_passthrough(listener: Listener, default: OutboundDefault) -> Permit:
+    """
+    Let our own app out as it is: safe, because it is what the operator wrote for destinations that no route covers, and
+    what the app would do without a sidecar.
+
+    Raises: Rejected(NOT_ALLOWED) for `refuse` and for an inbound listener
+    """
+    if listener.direction is not Direction.OUTBOUND or default is not OutboundDefault.PASSTHROUGH:
+        raise Rejected(Reason.NOT_ALLOWED, f"{_label(listener)} lets nothing out as it is")
+    return Permit(listener=listener, peer=None, security=Security.PLAINTEXT, maker=_MAKER)
 
 
 def is_app_server_name(server_name: str, names: tuple[str, ...]) -> bool:

@@ -124,8 +124,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NOT_ALLOWED: Explanation(
         Kind.REJECTED,
-        "The peer is who it says, but no `allow` pattern of this listener matches its SPIFFE ID.",
-        "Add its SPIFFE ID (in this line) to `allow` of this listener, and send SIGHUP or wait for the file watch.",
+        "The peer is who it says, but no `allow` pattern of this listener matches its SPIFFE ID; or an intercepted "
+        "connection leads to where no port and no route of `intercept` does.",
+        "Add its SPIFFE ID (in this line) to `allow` of this listener, and send SIGHUP or wait for the file watch. For "
+        "an intercepted connection the detail says what to add, or why it came back to the sidecar.",
     ),
     Reason.DENIED: Explanation(
         Kind.REJECTED,

@@ -3,6 +3,7 @@ A connection's whole life, top to bottom: `inbound()` and `outbound()`. Newcomer
 
     inbound    detect -> handshake (identity and policy inside it) -> dial the app -> relay
     outbound   dial the upstream -> handshake (its identity inside it) -> relay
+    passthrough  (outbound, intercepted, and no route leads there) dial -> relay
 
 Each step hands a value to the next or raises Rejected, and `live()` turns whatever happened into the one Closed event.
 A connection emits facts and never logs or counts. It takes the trust generation in force when it is accepted and keeps
@@ -26,7 +27,14 @@ from proxy.core.events import (
     Relaying,
     Security,
 )
-from proxy.core.policy import Permit, is_app_server_name, permit_app_tls, permit_outbound, permit_plaintext
+from proxy.core.policy import (
+    Permit,
+    is_app_server_name,
+    permit_app_tls,
+    permit_outbound,
+    permit_passthrough,
+    permit_plaintext,
+)
 from proxy.core.reasons import Reason, Rejected
 from proxy.net import detection, dialer
 from proxy.net.detection import Opening
@@ -37,6 +45,7 @@ from proxy.net.state import Connection, Phase
 from proxy.net.upstream import Upstream
 from proxy.tls.channel import Channel, PlainChannel
 from proxy.tls.handshake import Handshake, Step
+from proxy.tls.interception import PassthroughService
 from proxy.tls.store import InboundService, OutboundService
 from proxy.tls.verify import PeerIdentity
 
@@ -47,8 +56,10 @@ async def live(connection: Connection) -> None:
     try:
         if isinstance(connection.service, InboundService):
             outcome = await inbound(connection, connection.service)
-        else:
+        elif isinstance(connection.service, OutboundService):
             outcome = await outbound(connection, connection.service)
+        else:
+            outcome = await passthrough(connection, connection.service)
     except Rejected as rejected:
         outcome = Outcome(rejected.reason, rejected.detail)
         await connection.refuse()
@@ -180,8 +191,8 @@ async def _dial(connection: Connection, permit: Permit) -> socket.socket:
     deps, service = connection.deps, connection.service
     connection.phase = Phase.DIALING
     started_at = deps.loop.time()
-    dialed = await dialer.dial(deps.loop, permit, service.config.upstream, connection.timeouts.connect_s)
-    connection.upstream_sock, connection.upstream_address = dialed.sock, dialed.address
+    dialed = await dialer.dial(deps.loop, permit, connection.target, connection.timeouts.connect_s)
+    connection.has_dialed(dialed.sock, dialed.address)
     deps.observer.emit(Dialed(service.listener, dialed.address, deps.loop.time() - started_at))
     return dialed.sock
 
@@ -218,6 +229,13 @@ async def outbound(connection: Connection, service: OutboundService) -> Outcome:
     if relay is None:
         return outcome
     return upstream.judge(outcome, relay.down.count, upstream_first=relay.first_to_finish is not relay.up)
+
+
+async def passthrough(connection: Connection, service: PassthroughService) -> Outcome:
+    """From our app to the network as it is, where it was going before it was intercepted. Raises: Rejected."""
+    sock = await _dial(connection, permit_passthrough(service.listener, service.default))
+    connection.security = Security.PLAINTEXT
+    return await _relay(connection, PlainChannel(connection.sock), PlainChannel(sock), None)
 
 
 async def _relay(

@@ -109,9 +109,13 @@ async def _connect_by_name(loop: asyncio.AbstractEventLoop, target: TcpAddress, 
 
 
 def format_address(address: object) -> str:
-    """A socket's address as the log has it: "HOST:PORT", "[v6]:PORT", or "unix:/path" ("unix:" when unnamed)."""
+    """
+    A socket's address as the log has it: "HOST:PORT", "[v6]:PORT", or "unix:/path" ("unix:" when unnamed).
+
+    An IPv4 address is shown as one, also where an IPv6 socket took the connection (::ffff:a.b.c.d, RFC 4291 2.5.5.2).
+    """
     if isinstance(address, tuple):
-        host, port = address[0], address[1]
+        host, port = address[0].removeprefix("::ffff:"), address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     name = os.fsdecode(address) if isinstance(address, (bytes, str)) else ""
     return f"unix:{name}"

@@ -28,6 +28,8 @@ def proxy_header(service: "InboundService", connection: "Connection") -> bytes:
         return b""
     try:
         source, destination = connection.sock.getpeername(), connection.sock.getsockname()
+        if connection.meant is not None:  # what the client meant, and not where the rules sent it
+            destination = (connection.meant.host, connection.meant.port)
     except OSError as error:  # a socket that was reset has no peer any more
         raise Rejected(Reason.CLIENT_LEFT, f"the client left while the app was dialed ({error.strerror})") from None
     return encode_v2(

@@ -11,8 +11,10 @@ from proxy.core.config import AppTls, Mode
 from proxy.core.events import Security
 from proxy.core.policy import permit_app_tls, permit_plaintext
 from proxy.core.reasons import Reason, Rejected
+from proxy.net.route import route_again
 from proxy.net.state import Connection
-from proxy.tls.store import Generation, InboundService, OutboundService
+from proxy.tls.interception import PassthroughService
+from proxy.tls.store import Generation, InboundService, OutboundService, Service
 from proxy.tls.verify import PeerIdentity, Purpose
 
 Verdicts = dict[tuple[Purpose, tuple[bytes, ...]], PeerIdentity | Rejected]
@@ -27,9 +29,14 @@ def recheck(connection: Connection, generation: Generation, now: float, verdicts
     Returns:  the peer as the new generation sees it (its path may lapse at another time); None when there is none
     Raises:   Rejected(TRUST_WITHDRAWN | CERTIFICATE_LAPSED | POLICY_CHANGED)
     """
-    service = generation.services.get(connection.service.listener)
+    try:
+        service = route_again(generation, connection.service.listener, connection.meant)
+    except Rejected as rejected:
+        raise Rejected(Reason.POLICY_CHANGED, rejected.detail) from None
     if service is None or type(service) is not type(connection.service):
-        raise Rejected(Reason.POLICY_CHANGED, f"the listener {connection.service.listener.name} is gone")
+        raise Rejected(Reason.POLICY_CHANGED, _gone(connection, service))
+    if isinstance(service, PassthroughService):
+        return None
     peer = connection.peer
     if peer is None:
         if isinstance(service, InboundService):
@@ -43,6 +50,13 @@ def recheck(connection: Connection, generation: Generation, now: float, verdicts
     except Rejected as rejected:
         raise Rejected(Reason.POLICY_CHANGED, rejected.detail) from None
     return fresh
+
+
+def _gone(connection: Connection, service: Service | None) -> str:
+    name = connection.service.listener.name
+    if service is None or connection.meant is None:
+        return f"the listener {name} is gone"
+    return f"{connection.meant} is now a matter of {service.listener.name}, and was one of {name}"
 
 
 def _recheck_without_peer(connection: Connection, service: InboundService) -> None:

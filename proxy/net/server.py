@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from proxy.core.config import ListenAddress, Mode
+from proxy.core.entrances import entrances
 from proxy.core.events import Accepted, Closed, Direction, Listener, Observer, Saturated
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.admission import Admission, source_of
@@ -20,10 +21,11 @@ from proxy.net.deadlines import Deadlines
 from proxy.net.dialer import format_address
 from proxy.net.listener import Acceptor
 from proxy.net.recheck import Verdicts, recheck
+from proxy.net.route import Router
 from proxy.net.sockets import ListeningSocket
 from proxy.net.state import Connection, Deps, Phase
 from proxy.tls.channel import PlainChannel, Scratch
-from proxy.tls.store import Generation, OutboundService, Service, Store
+from proxy.tls.store import Generation, InboundService, OutboundService, Service, Store
 from proxy.tls.verify import PeerIdentity
 
 SATURATED_S = 10.0  # between two words about handshakes that leave clients waiting
@@ -44,7 +46,10 @@ class Worker:
     ) -> None:
         self._loop = loop
         self._store = store
-        self._deps = Deps(loop, Scratch(), Deadlines(loop), observer, clock, report_bug, self._recheck_late)
+        self._router = Router()
+        self._deps = Deps(
+            loop, Scratch(), Deadlines(loop), observer, clock, report_bug, self._recheck_late, self._router
+        )
         self._admissions = {direction: Admission(store.current.config.limits) for direction in Direction}
         self._acceptors: dict[ListenAddress, Acceptor] = {}
         self._live: set[Connection] = set()
@@ -64,7 +69,7 @@ class Worker:
             self._store.publish(generation)
         for admission in self._admissions.values():
             admission.limits = generation.config.limits
-        wanted = {service.config.listen: listener for listener, service in generation.services.items()}
+        wanted = entrances(generation.config)
         for address, acceptor in list(self._acceptors.items()):
             if wanted.get(address) != acceptor.listener or sockets.get(address) is not acceptor.listening:
                 self._acceptors.pop(address).stop()
@@ -83,29 +88,42 @@ class Worker:
 
     def _take(self, listener: Listener, sock: socket.socket, address: object) -> None:
         generation, admission = self._store.current, self._admissions[listener.direction]
-        self._deps.observer.emit(Accepted(listener))
         remote, local = format_address(address), format_address(sock.getsockname())
+        try:
+            routed = self._router.route(generation, listener, sock, address)
+        except Rejected as rejected:
+            self._refuse(listener, sock, (remote, local), rejected)
+            return
+        listener = routed.service.listener
+        if routed.meant is not None:
+            local = str(routed.meant)
         try:
             admission.check(source_of(address), self._loop.time())
         except Rejected as rejected:
-            PlainChannel(sock).reset()
-            self._emit_refused(listener, remote, local, rejected)
+            self._refuse(listener, sock, (remote, local), rejected)
             return
+        self._deps.observer.emit(Accepted(listener))
         admission.connections += 1
-        service = generation.services[listener]
         release = None
-        if _shakes_hands(service):
+        if _shakes_hands(routed.service):
             admission.handshakes += 1
             release = partial(self._handshake_is_over, listener.direction)
-        connection = Connection(self._deps, generation, service, sock, (remote, local), release)
+        connection = Connection(self._deps, generation, routed, sock, (remote, local), release)
         self._live.add(connection)
         self._idle.clear()
         connection.task = self._loop.create_task(self._own(connection))
 
+    def _refuse(self, listener: Listener, sock: socket.socket, addresses: tuple[str, str], rejected: Rejected) -> None:
+        """Reset a client at once."""
+        self._deps.observer.emit(Accepted(listener))
+        PlainChannel(sock).reset()
+        self._emit_refused(listener, *addresses, rejected)
+
     def _has_room(self, listener: Listener) -> bool:
         """Whether a client of this listener may be taken from the backlog; says so, now and then, when not."""
         admission = self._admissions[listener.direction]
-        if admission.has_room() or not _shakes_hands(self._store.current.services[listener]):
+        service = self._store.current.services.get(listener)  # what is intercepted has none before it is accepted
+        if admission.has_room() or (service is not None and not _shakes_hands(service)):
             return True
         now = self._loop.time()
         if now >= self._say_saturated_at:
@@ -239,5 +257,7 @@ class Worker:
 
 
 def _shakes_hands(service: Service) -> bool:
-    """Whether its connections count among `limits.handshakes`: all but those of a DISABLE listener."""
-    return isinstance(service, OutboundService) or service.config.mode is not Mode.DISABLE
+    """Whether its connections count among `limits.handshakes`: all but those that are relayed as they are."""
+    if isinstance(service, InboundService):
+        return service.config.mode is not Mode.DISABLE
+    return isinstance(service, OutboundService)

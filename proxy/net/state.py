@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from proxy.core.config import Timeouts
-from proxy.core.events import Closed, Observer, Security, TlsFacts
+from proxy.core.config import TcpAddress, Timeouts, UpstreamAddress
+from proxy.core.events import Closed, Direction, Observer, Security, TlsFacts
 from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
 from proxy.net.readiness import forget, readable
 from proxy.net.relay import Outcome, Relay
+from proxy.net.route import End, Routed, Router, end_of
 from proxy.tls.channel import PlainChannel, Scratch
 from proxy.tls.handshake import Handshake
 from proxy.tls.store import Generation, InboundService, Service
@@ -35,6 +36,7 @@ class Deps:
     clock:      epoch seconds
     report_bug: is told of an exception of ours
     recheck:    judges a connection again if a generation was published since it was accepted; raises Rejected
+    router:     learns of our own connections to upstreams, which the redirection rules may send back
     """
 
     loop: asyncio.AbstractEventLoop
@@ -44,6 +46,7 @@ class Deps:
     clock: Callable[[], float]
     report_bug: Callable[[BaseException], None]
     recheck: "Callable[[Connection], PeerIdentity | None]"
+    router: Router
 
 
 class Phase(StrEnum):
@@ -66,6 +69,8 @@ class Connection:
         "handshake",
         "is_closed",
         "local",
+        "meant",
+        "own_end",
         "phase",
         "relay",
         "remote",
@@ -75,6 +80,7 @@ class Connection:
         "sock",
         "start_time",
         "started_at",
+        "target",
         "task",
         "timeouts",
         "tls",
@@ -86,22 +92,25 @@ class Connection:
         self,
         deps: Deps,
         generation: Generation,
-        service: Service,
+        routed: Routed,
         sock: socket.socket,
         addresses: tuple[str, str],
         release: Callable[[], None] | None,
     ) -> None:
         self.deps = deps
         self.generation = generation
-        self.service = service
+        self.service: Service = routed.service
+        self.target: UpstreamAddress = routed.target
+        self.meant: TcpAddress | None = routed.meant  # the original destination, of an intercepted connection
         self.timeouts: Timeouts = generation.config.timeouts
         self.sock = sock
         self.remote, self.local = addresses
         self.start_time = deps.clock()
         self.started_at = deps.loop.time()
-        self.phase = Phase.DETECTING if isinstance(service, InboundService) else Phase.DIALING
+        self.phase = Phase.DETECTING if isinstance(routed.service, InboundService) else Phase.DIALING
         self.upstream_address: str | None = None
         self.upstream_sock: socket.socket | None = None
+        self.own_end: End | None = None  # our end of the connection to the upstream, where it may come back to us
         self.security: Security | None = None
         self.server_name: str | None = None  # from the ClientHello, before anything is proven
         self.handshake: Handshake | None = None
@@ -131,6 +140,14 @@ class Connection:
         self.generation, self.timeouts = generation, generation.config.timeouts
         if self.relay is not None:
             self.relay.retime(self.timeouts, peer)
+
+    def has_dialed(self, sock: socket.socket, address: str) -> None:
+        """Keep the connection to the upstream, and tell the router of our end where the rules may send it back."""
+        self.upstream_sock, self.upstream_address = sock, address
+        direction = self.service.listener.direction
+        if direction is Direction.OUTBOUND and direction in self.generation.interceptions:
+            self.own_end = end_of(sock.getsockname())
+            self.deps.router.own_ends.add(self.own_end)
 
     def handshake_is_over(self) -> None:
         """Give back the place among `limits.handshakes`; at most once."""
@@ -177,6 +194,8 @@ class Connection:
 
     def emit_closed(self, outcome: Outcome) -> None:
         self.is_closed = True
+        if self.own_end is not None:
+            self.deps.router.own_ends.discard(self.own_end)
         self.deps.observer.emit(
             Closed(
                 listener=self.service.listener,

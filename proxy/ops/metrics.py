@@ -10,13 +10,14 @@ A counter must never go backwards, so the provider of live counts leaves a conne
 loop in which its Closed is emitted, and should it ever be a step late or early, the highest value shown stays.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
-from proxy.core.config import InboundConfig
+from proxy.core.config import Config
+from proxy.core.entrances import modes
 from proxy.core.events import (
     Accepted,
     Closed,
@@ -40,7 +41,7 @@ from proxy.ops.metricfamilies import counter, counter_family, expose, gauge, his
 from proxy.ops.metricsmerge import encode
 
 if TYPE_CHECKING:
-    from proxy.tls.store import Service
+    pass
 
 LiveBytes = Callable[[], Iterable[tuple[Listener, int, int]]]
 
@@ -176,12 +177,11 @@ class Metrics:
         if self._serving_since.value == 0:
             self._serving_since.set(published_at)
 
-    def set_listeners(self, services: Mapping[Listener, "Service"]) -> None:
+    def set_listeners(self, config: Config) -> None:
         """Show the mode of each inbound listener, and where each listener listens."""
         self._listener_info.forget()
-        for listener, service in services.items():
-            mode = service.config.mode.value if isinstance(service.config, InboundConfig) else ""
-            words = (listener.direction.value, listener.name, mode, str(service.config.listen))
+        for listener, mode, listen in modes(config):
+            words = (listener.direction.value, listener.name, mode.value if mode is not None else "", str(listen))
             self._listener_info.labels(*words).set(1)
 
     def set_published(self, at: float) -> None:

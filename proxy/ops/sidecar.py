@@ -18,7 +18,8 @@ from functools import partial
 from proxy import __version__
 from proxy.core.clockwords import rfc3339
 from proxy.core.config import Config, ListenAddress, LogLevel
-from proxy.core.events import Direction, Listener, ReloadResult
+from proxy.core.entrances import entrances, listeners
+from proxy.core.events import Listener, ReloadResult
 from proxy.core.reasons import Rejected
 from proxy.net.server import Worker
 from proxy.net.sockets import ListenFault, ListeningSocket, open_beside
@@ -52,9 +53,7 @@ class State(Enum):
 
 def metrics_of(config: Config) -> Metrics:
     """The metrics of a process that serves this configuration."""
-    listeners = [Listener(Direction.INBOUND, inbound.name) for inbound in config.inbound]
-    listeners += [Listener(Direction.OUTBOUND, outbound.name) for outbound in config.outbound]
-    return Metrics(listeners, version=__version__, tls_engine="openssl", tls_engine_version=openssl_version())
+    return Metrics(listeners(config), version=__version__, tls_engine="openssl", tls_engine_version=openssl_version())
 
 
 class Sidecar:
@@ -275,7 +274,7 @@ class Sidecar:
         Raises: ListenFault, and changed nothing
         """
         config = generation.config
-        wanted = {service.config.listen for service in generation.services.values()}
+        wanted = entrances(config).keys()
         opened: dict[ListenAddress, ListeningSocket] = {}
         try:
             for address in wanted - self._sockets.keys():
@@ -304,7 +303,7 @@ class Sidecar:
 
     def _report_identity(self, generation: Generation) -> None:
         material = generation.material
-        self._metrics.set_listeners(generation.services)
+        self._metrics.set_listeners(generation.config)
         self._metrics.set_identity(
             generation=generation.number,
             leaf=material.identity.svid.not_after,

@@ -22,9 +22,10 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from proxy.core.config import Config, InboundConfig, ListenAddress, LogLevel, OutboundConfig
+from proxy.core.config import Config, ListenAddress, LogLevel
 from proxy.core.configchange import keep_fixed
 from proxy.core.configfile import ConfigFaults
+from proxy.core.entrances import entrances
 from proxy.core.events import Direction, Reloaded, ReloadResult
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.sockets import ListenFault, ListeningSocket, open_beside
@@ -105,9 +106,9 @@ class Supervisor:
     async def config(self) -> Mapping[str, object]:
         """The configuration in force, and where each listener is bound."""
         bound = [
-            {"direction": direction, "listener": section.name, "address": self._sockets[section.listen].bound}
-            for direction, section in _sections(self._config)
-            if section.listen in self._sockets
+            {"direction": listener.direction, "listener": listener.name, "address": self._sockets[address].bound}
+            for address, listener in entrances(self._config).items()
+            if address in self._sockets
         ]
         return {**config_view(self._config), "listening": bound}
 
@@ -201,8 +202,9 @@ class Supervisor:
             await asyncio.sleep(timeouts.drain_delay_s)
         self._fleet.hold()
         async with self._reloading:
-            for section in self._config.inbound:
-                self._sockets.pop(section.listen).close()
+            for address, listener in entrances(self._config).items():
+                if listener.direction is Direction.INBOUND:
+                    self._sockets.pop(address).close()
             for listening in self._sockets.values():
                 listening.sock.close()  # and its file stays, if it has one: workers still accept there
             self._draining, self._sockets = self._sockets, {}
@@ -308,14 +310,14 @@ class Supervisor:
             self._log.set_level(config.log.level)
         self._source, self._config = source, config
         self._sockets |= opened
-        for address in self._sockets.keys() - _addresses(config):
+        for address in self._sockets.keys() - entrances(config).keys():
             self._sockets.pop(address).close()
         await self._rollout.catch_up(source, self._sockets)
 
     def _open_missing(self, config: Config) -> dict[ListenAddress, ListeningSocket]:
         opened: dict[ListenAddress, ListeningSocket] = {}
         try:
-            for address in _addresses(config) - self._sockets.keys():
+            for address in entrances(config).keys() - self._sockets.keys():
                 opened[address] = open_beside(address, self._sockets, self._open_socket)
         except ListenFault:
             for listening in opened.values():
@@ -333,14 +335,3 @@ class Supervisor:
         )
         self._renderer.emit(event)
         self._fleet.counts.emit(event)
-
-
-def _sections(config: Config) -> list[tuple[Direction, InboundConfig | OutboundConfig]]:
-    return [
-        *((Direction.INBOUND, section) for section in config.inbound),
-        *((Direction.OUTBOUND, section) for section in config.outbound),
-    ]
-
-
-def _addresses(config: Config) -> set[ListenAddress]:
-    return {section.listen for _, section in _sections(config)}

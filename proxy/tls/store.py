@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from proxy.core.config import Config, InboundConfig, Mode, OutboundConfig, TcpAddress
+from proxy.core.config import (
+    Config,
+    InboundConfig,
+    InboundPolicy,
+    InterceptConfig,
+    Mode,
+    OutboundConfig,
+    Route,
+    TcpAddress,
+)
+from proxy.core.entrances import INTERCEPT, listener_of_port, listener_of_route, own_ports
 from proxy.core.events import Direction, Listener
 from proxy.core.policy import Policy, ServerPolicy
 from proxy.tls.contexts import ClientContext, Clock, ServerContext, prove
+from proxy.tls.interception import InboundInterception, Interception, PassthroughService, intercept_outbound
 from proxy.tls.material import Material
 from proxy.tls.verdicts import MAX_VERDICTS
 from proxy.tls.verify import Verifier
@@ -26,36 +37,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InboundService:
-    """An inbound listener in one generation. context: None for DISABLE."""
+    """An inbound listener, or an intercepted port, in one generation. context: None for DISABLE."""
 
     listener: Listener
-    config: InboundConfig
+    config: InboundConfig | InboundPolicy
     policy: Policy
     context: ServerContext | None
 
 
 @dataclass(frozen=True, slots=True)
 class OutboundService:
-    """An outbound listener in one generation."""
+    """An outbound listener, or a route, in one generation."""
 
     listener: Listener
-    config: OutboundConfig
+    config: OutboundConfig | Route
     policy: ServerPolicy
     context: ClientContext
 
 
-Service = InboundService | OutboundService
+Service = InboundService | OutboundService | PassthroughService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """number: counts up from 1 with every publication."""
+    """
+    number:        counts up from 1 with every publication
+    services:      of the listeners that have one upstream
+    interceptions: of those whose connections lead to wherever they were going
+    """
 
     number: int
     config: Config
     material: Material
     verifier: Verifier
-    services: "Mapping[Listener, Service]"
+    services: "Mapping[Listener, InboundService | OutboundService]"
+    interceptions: "Mapping[Direction, Interception]"
 
 
 class Store:
@@ -86,20 +102,56 @@ def build_generation(number: int, config: Config, material: Material, clock: Clo
     """
     verifier = Verifier(material.bundles, verdicts=MAX_VERDICTS if config.tls.verdict_cache else 0)
     prove(material, config.tls, verifier, clock)
-    services: dict[Listener, Service] = {}
+    services: dict[Listener, InboundService | OutboundService] = {}
     for inbound in config.inbound:
         listener = Listener(Direction.INBOUND, inbound.name)
         services[listener] = _inbound(listener, inbound, config, material, verifier, clock)
     for outbound in config.outbound:
         listener = Listener(Direction.OUTBOUND, outbound.name)
         services[listener] = _outbound(listener, outbound, config, material, verifier, clock)
+    interceptions: dict[Direction, Interception] = {}
+    if config.intercept is not None:
+        interceptions = _interceptions(config.intercept, config, material, verifier, clock)
     return Generation(
-        number=number, config=config, material=material, verifier=verifier, services=MappingProxyType(services)
+        number=number,
+        config=config,
+        material=material,
+        verifier=verifier,
+        services=MappingProxyType(services),
+        interceptions=MappingProxyType(interceptions),
     )
 
 
+def _interceptions(
+    intercept: InterceptConfig, config: Config, material: Material, verifier: Verifier, clock: Clock
+) -> dict[Direction, Interception]:
+    found: dict[Direction, Interception] = {}
+    if intercept.inbound is not None:
+        listener = Listener(Direction.INBOUND, INTERCEPT)
+        ports = {
+            policy.port: _inbound(listener_of_port(policy.port), policy, config, material, verifier, clock)
+            for policy in intercept.inbound.ports
+        }
+        rest = intercept.inbound.default
+        default = _inbound(listener, rest, config, material, verifier, clock) if rest is not None else None
+        found[Direction.INBOUND] = InboundInterception(listener, ports, default, own_ports(config))
+    if intercept.outbound is not None:
+        services = [
+            _outbound(listener_of_route(route), route, config, material, verifier, clock)
+            for route in intercept.outbound.routes
+        ]
+        listener = Listener(Direction.OUTBOUND, INTERCEPT)
+        found[Direction.OUTBOUND] = intercept_outbound(intercept.outbound, listener, services)
+    return found
+
+
 def _inbound(
-    listener: Listener, inbound: InboundConfig, config: Config, material: Material, verifier: Verifier, clock: Clock
+    listener: Listener,
+    inbound: InboundConfig | InboundPolicy,
+    config: Config,
+    material: Material,
+    verifier: Verifier,
+    clock: Clock,
 ) -> InboundService:
     policy = Policy(inbound.allow, inbound.deny)
     context = None
@@ -111,7 +163,12 @@ def _inbound(
 
 
 def _outbound(
-    listener: Listener, outbound: OutboundConfig, config: Config, material: Material, verifier: Verifier, clock: Clock
+    listener: Listener,
+    outbound: OutboundConfig | Route,
+    config: Config,
+    material: Material,
+    verifier: Verifier,
+    clock: Clock,
 ) -> OutboundService:
     policy = ServerPolicy(outbound.server_ids)
     context = ClientContext(
@@ -134,13 +191,16 @@ def _server_admission(policy: ServerPolicy, listener: Listener) -> "Callable[[Sp
     return admit
 
 
-def server_name(outbound: OutboundConfig) -> str | None:
+def server_name(outbound: OutboundConfig | Route) -> str | None:
     """
-    The SNI to send: the configured one, else the upstream's host name; None for an IP address.
+    The SNI to send: the configured one, else the upstream's host name; None for an IP address, which is all that is
+    known of an intercepted destination.
 
     The dot that ends a name in DNS (and keeps a resolver from its search list) is not part of it. Source: RFC 6066 3
     """
     if outbound.sni is not None:
         return outbound.sni
+    if isinstance(outbound, Route):
+        return None
     upstream = outbound.upstream
     return upstream.host.rstrip(".") if isinstance(upstream, TcpAddress) and not upstream.is_literal else None

@@ -44,15 +44,19 @@ def http_hello(sock: socket.socket) -> None:
 
 
 class App:
-    """A listening application; leave the `with` block and it is gone, its connections included."""
+    """
+    A listening application; leave the `with` block and it is gone, its connections included.
 
-    def __init__(self, serve: Serve) -> None:
+    listener: where it listens, for instance in another network namespace; by default on a free address
+    """
+
+    def __init__(self, serve: Serve, listener: socket.socket | None = None) -> None:
         self._serve = serve
-        self._listener = socket.create_server((HOST, 0))
+        self._listener = listener or socket.create_server((HOST, 0))
         self._open: set[socket.socket] = set()
         self._serving: list[threading.Thread] = []
         self.accepted = 0
-        self.address: Address = self._listener.getsockname()
+        self.address: Address = self._listener.getsockname()[:2]
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 

@@ -44,6 +44,8 @@ class Sidecar:
 
     listeners: of inbound and outbound, as `inbound` and `outbound` above make them
     options:   of the command, after its --config
+    enter:     what is put before the command, so that it runs somewhere else: in a Pod's network namespace
+    admin:     where its admin endpoint listens; by default on a free address
     sections:  the other sections of the configuration, and its log level
     """
 
@@ -55,10 +57,12 @@ class Sidecar:
         inbound: list[dict[str, object]] | None = None,
         outbound: list[dict[str, object]] | None = None,
         options: tuple[str, ...] = (),
+        enter: tuple[str, ...] = (),
+        admin: Address | None = None,
         **sections: object,
     ) -> None:
         section = identity.section() if isinstance(identity, Identity) else identity
-        self.admin = free_address()
+        self.admin = admin or free_address()
         self.config: dict[str, Any] = {
             "identity": dict(section),
             "inbound": inbound or [],
@@ -72,7 +76,7 @@ class Sidecar:
         self._lines: list[Line] = []
         self.unreadable: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "run", "--config", str(self.file), *options],
+            [*enter, sys.executable, "-m", "proxy", "run", "--config", str(self.file), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -107,13 +111,17 @@ class Sidecar:
 
     def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
         """Ask the admin endpoint: (status, body). Raises: OSError when nobody listens."""
-        connection = http.client.HTTPConnection(*self.admin, timeout=PATIENCE_S)
+        connection = self.dial_admin()
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
             return response.status, response.read().decode()
         finally:
             connection.close()
+
+    def dial_admin(self) -> http.client.HTTPConnection:
+        """A connection to the admin endpoint, which need not be there."""
+        return http.client.HTTPConnection(*self.admin, timeout=PATIENCE_S)
 
     def show(self, path: str) -> Any:
         """What a path of the admin endpoint shows, as data."""

@@ -25,6 +25,7 @@ from proxy.core.config import (
     TcpAddress,
     UpstreamAddress,
 )
+from proxy.core.entrances import entrances
 from proxy.core.events import Accepted, Closed, Event, HalfClosed, HandshakeEnded, HandshakeStarted, Relaying
 from proxy.core.reasons import Reason
 from proxy.core.spiffe import parse_pattern
@@ -159,7 +160,7 @@ class Rig:
         return build_generation(number, config, material(**changes), lambda: self.clock())
 
     def _put_in_force(self) -> None:
-        wanted = {service.config.listen for service in self.generation.services.values()}
+        wanted = entrances(self.generation.config).keys()
         for address in wanted - self.sockets.keys():
             self.sockets[address] = open_socket(address, {})
         self.worker.apply(self.generation, {address: self.sockets[address] for address in wanted})
@@ -168,8 +169,8 @@ class Rig:
 
     def address(self, name: str = "http") -> Address:
         """Where a listener is."""
-        [config] = [s.config for listener, s in self.generation.services.items() if listener.name == name]
-        found = self.sockets[config.listen].sock.getsockname()
+        [address] = [one for one, listener in entrances(self.generation.config).items() if listener.name == name]
+        found = self.sockets[address].sock.getsockname()
         return found[:2] if isinstance(found, tuple) else found
 
     @property

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
-from proxy.core.config import InboundConfig, Mode, TcpAddress
+from proxy.core.config import Config, IdentityConfig, InboundConfig, Mode, TcpAddress
 from proxy.core.events import (
     Accepted,
     Closed,
@@ -30,7 +30,6 @@ from proxy.core.events import (
 from proxy.core.reasons import EXPLANATIONS, Kind, Reason
 from proxy.ops.metricfamilies import FAMILIES, PREFIX
 from proxy.ops.metrics import Metrics
-from proxy.tls.store import InboundService
 
 HTTP = Listener(Direction.INBOUND, "http")
 PAYMENTS = Listener(Direction.OUTBOUND, "payments")
@@ -208,7 +207,7 @@ def test_a_listener_shows_the_mode_in_force_and_no_older_one() -> None:
         config = InboundConfig(
             name="http", listen=TcpAddress("0.0.0.0", 15006), upstream=TcpAddress("127.0.0.1", 8080), mode=mode
         )
-        metrics.set_listeners({HTTP: InboundService(HTTP, config, None, None)})
+        metrics.set_listeners(Config(identity=IdentityConfig(cert="", key="", bundles={}), inbound=(config,)))
     shown = [s.labels for f in metrics.collect() for s in f.samples if s.name == PREFIX + "listener_info"]
     assert shown == [{**AT, "mode": "STRICT", "listen": "0.0.0.0:15006"}]
 

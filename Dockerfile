@@ -1,13 +1,25 @@
-# mtls-sidecar as a container: a virtual environment built from the hash lock, on a slim Debian Python.
+# syntax=docker/dockerfile:1
+# mtls-sidecar as images of nothing but what they run: no shell, no package manager, no compiler.
 #
-#   docker build --tag mtls-sidecar .
-#   docker run --volume ./sidecar.yaml:/etc/mtls-sidecar/config.yaml:ro --volume /run/svid:/run/svid:ro mtls-sidecar
+#   docker build --tag mtls-sidecar:0.1.0 .                                   the sidecar, and the Pod's packet rules
+#   docker build --tag mtls-sidecar-tools:0.1.0 --target tools .              with inject, webhook, bench and report's bar
 #
-# Both stages take the same image: a virtual environment names the interpreter that it was made with.
+#   docker run --read-only --cap-drop ALL --volume ./sidecar.yaml:/etc/mtls-sidecar/config.yaml:ro \
+#       --volume /run/svid:/run/svid:ro mtls-sidecar:0.1.0
+#
+# docs/image.md says what is in them, how large they are, and how an SBOM is made.
 ARG PYTHON=python:3.13-slim-bookworm
+
+# Wheels beside the lock, built in stages of their own and copied to /wheels here, e.g. a second TLS engine.
+FROM ${PYTHON} AS wheels
+RUN mkdir /wheels
 
 FROM ${PYTHON} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# nft is the one program beside Python: the init container of an intercepted Pod runs it, from this same image, so that
+# a Pod pulls one image and its rules are of the sidecar's version. Without capabilities, as the sidecar, it can do nothing.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
 # Without pip inside: what serves beside every workload holds no installer.
 RUN python -m venv --without-pip /opt/mtls-sidecar
 # The lock before the source, so that a change of the source does not install the dependencies again.
@@ -15,17 +27,39 @@ COPY requirements/run.txt /src/requirements/run.txt
 RUN python -m pip --python /opt/mtls-sidecar/bin/python install --require-hashes --requirement /src/requirements/run.txt
 COPY pyproject.toml README.md LICENSE /src/
 COPY proxy /src/proxy
+COPY --from=wheels /wheels /wheels
 # No build isolation: setuptools comes from the lock, and goes when it has done its work.
-RUN python -m pip --python /opt/mtls-sidecar/bin/python install --no-deps --no-build-isolation /src
-RUN python -m pip --python /opt/mtls-sidecar/bin/python uninstall --yes setuptools
+RUN python -m pip --python /opt/mtls-sidecar/bin/python install --no-deps --no-build-isolation /src \
+    && find /wheels -name '*.whl' -exec python -m pip --python /opt/mtls-sidecar/bin/python install --no-deps {} + \
+    && python -m pip --python /opt/mtls-sidecar/bin/python uninstall --yes setuptools
+COPY deploy/image/assemble.py /src/assemble.py
+RUN python /src/assemble.py --environment /opt/mtls-sidecar --target /rootfs
 
-FROM ${PYTHON}
+FROM build AS build-tools
+COPY requirements/tools.txt /src/requirements/tools.txt
+RUN python -m pip --python /opt/mtls-sidecar/bin/python install --require-hashes --requirement /src/requirements/tools.txt \
+    && python -m pip --python /opt/mtls-sidecar/bin/python uninstall --yes setuptools \
+    && python /src/assemble.py --environment /opt/mtls-sidecar --target /rootfs-tools
+
+FROM scratch AS tools
+LABEL org.opencontainers.image.title="mtls-sidecar-tools" \
+      org.opencontainers.image.description="mtls-sidecar with what inject, webhook, bench and loadtest need" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-tools /rootfs-tools /
+ENV PATH=/opt/mtls-sidecar/bin:/usr/sbin:/usr/bin PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8 MPLCONFIGDIR=/tmp
+USER 1337:1337
+ENTRYPOINT ["/opt/mtls-sidecar/bin/mtls-sidecar"]
+CMD ["--help"]
+
+# The last stage is what `docker build` makes by itself.
+FROM scratch AS sidecar
 LABEL org.opencontainers.image.title="mtls-sidecar" \
       org.opencontainers.image.description="A mutual-TLS sidecar proxy that explains every refusal" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /opt/mtls-sidecar /opt/mtls-sidecar
-ENV PATH=/opt/mtls-sidecar/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+COPY --from=build /rootfs /
+ENV PATH=/opt/mtls-sidecar/bin:/usr/sbin:/usr/bin PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8
 # The uid that service meshes use for their proxies: rules that spare the proxy's own traffic go by it. A number,
 # because Kubernetes cannot tell that a name is not root (runAsNonRoot).
 USER 1337:1337

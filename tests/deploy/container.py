@@ -1,0 +1,104 @@
+"""
+What a container runtime does to a process, done by bubblewrap, setpriv and ip: the uid, no capabilities, a root that
+cannot be written, no network but loopback.
+"""
+
+import ctypes
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from proxy.pod.redirect import PROXY_GID, PROXY_UID
+from tests.programs import program
+
+_CLONE_NEWNET = 0x40000000
+Result = TypeVar("Result")
+
+
+class Network:
+    """A network namespace with loopback alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = Path("/run/netns", name)
+
+    def argv(self) -> list[str]:
+        """What to put before a command, so that it runs inside."""
+        return [program("nsenter"), f"--net={self.path}", "--"]
+
+    def inside(self, do: Callable[[], Result]) -> Result:
+        """Call a function in a thread of the namespace: the sockets that it makes are there for good."""
+        results: list[Result] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                with self.path.open() as opened:
+                    if ctypes.CDLL(None, use_errno=True).setns(opened.fileno(), _CLONE_NEWNET):
+                        raise OSError(ctypes.get_errno(), "setns")
+                results.append(do())
+            except BaseException as error:  # the caller's to see
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """A new one, gone with whatever is in it."""
+    name = f"mtls-sidecar-{os.getpid()}-{threading.get_ident() % 10**6}"
+    subprocess.run([program("ip"), "netns", "add", name], check=True)
+    try:
+        subprocess.run([program("ip"), "-n", name, "link", "set", "lo", "up"], check=True)
+        yield Network(name)
+    finally:
+        subprocess.run([program("ip"), "netns", "delete", name], check=True)
+
+
+def restricted(
+    root: Path, variables: dict[str, str], command: Sequence[str], *, net: Network | None, mounts: dict[str, Path]
+) -> list[str]:
+    """
+    The argv of a container under the `restricted` security context; without a network where `net` is None.
+
+    mounts: path in it -> folder of ours; /tmp can be written, as an emptyDir can, all others cannot
+    """
+    drop = [
+        "--reuid",
+        str(PROXY_UID),
+        "--regid",
+        str(PROXY_GID),
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+    ]
+    argv = [*(net.argv() if net else []), program("setpriv"), *drop, "--no-new-privs", "--"]
+    argv += [program("bwrap"), "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    argv += [] if net else ["--unshare-net"]
+    argv += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--as-pid-1", "--die-with-parent"]
+    return [*argv, *_rest(variables, mounts), "--", *command]
+
+
+def init(root: Path, variables: dict[str, str], command: Sequence[str], *, net: Network) -> list[str]:
+    """The argv of the init container: root, with NET_ADMIN and NET_RAW and nothing else."""
+    argv = [*net.argv(), program("bwrap"), "--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"]
+    argv += ["--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN"]
+    return [*argv, "--cap-add", "CAP_NET_RAW", *_rest(variables, {}), "--", *command]
+
+
+def _rest(variables: dict[str, str], mounts: dict[str, Path]) -> list[str]:
+    argv = ["--clearenv", "--chdir", "/"]
+    for name, value in variables.items():
+        argv += ["--setenv", name, value]
+    for place, folder in mounts.items():
+        argv += ["--bind" if place == "/tmp" else "--ro-bind", str(folder), place]
+    return argv

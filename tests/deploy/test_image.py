@@ -1,0 +1,228 @@
+"""
+The image's file system and security context, proven without Docker.
+
+The build stage of the Dockerfile is carried out command by command (apt-get excepted: nft is this machine's), and what
+it assembles runs as a container would: uid 1337, no capabilities, a root that is read-only, no network but loopback.
+What this does not prove is in docs/unproven.md: the official base image, and Docker's own reading of the file.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from proxy.pod.redirect import PROXY_GID, PROXY_UID
+from tests.deploy import dockerfile
+from tests.deploy.container import Network, init, network, restricted
+from tests.deploy.dockerfile import REPOSITORY
+from tests.e2e.apps import App, echo
+from tests.e2e.tlspeers import client_context, what_is_seen
+from tests.e2e.waiting import PATIENCE_S, text_of, until
+
+pytestmark = pytest.mark.needs("bwrap", "setpriv", "nsenter", "ip", "nft")
+
+MOST_BYTES = 130 * 1000 * 1000  # what docs/image.md says, and some room
+PROGRAM = "/opt/mtls-sidecar/bin/mtls-sidecar"
+CONFIG = {
+    "identity": {
+        "cert": "/run/svid/tls.crt",
+        "key": "/run/svid/tls.key",
+        "bundles": {"example.org": "/run/svid/ca.crt"},
+    },
+    "inbound": [{"name": "http", "listen": "127.0.0.1:15006", "allow": ["spiffe://example.org/**"]}],
+    "health": {"listen": "127.0.0.1:15021"},
+}
+
+
+class Image(NamedTuple):
+    """What runs: the root, and the environment that the default image sets."""
+
+    root: Path
+    variables: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Built once, whichever process of the test run comes first."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for network namespaces and another uid")
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "image"  # one for all processes of a run
+    stages = dockerfile.stages()
+    with open(place.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = place.with_suffix(".done")
+        if not done.exists():
+            dockerfile.build(stages["build"], place)
+            for folder in (place, *place.parents):  # another uid has to get there
+                if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+                    folder.chmod(folder.stat().st_mode | 0o011)
+            done.touch()
+    return Image(place / "rootfs", dockerfile.environment(stages["sidecar"]))
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    with network() as one:
+        yield one
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A folder of the container's own user, as an emptyDir with fsGroup is."""
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    place = tmp_path / "state"
+    place.mkdir()
+    os.chown(place, PROXY_UID, PROXY_GID)
+    return place
+
+
+def run(image: Image, *arguments: str, state: Path, net: Network | None = None) -> subprocess.CompletedProcess[str]:
+    argv = restricted(image.root, image.variables, [PROGRAM, *arguments], net=net, mounts={"/tmp": state})
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+def issue(image: Image, state: Path) -> None:
+    done = run(
+        image,
+        "certs",
+        "issue",
+        "spiffe://example.org/ns/shop/sa/web",
+        "--ca",
+        "/tmp/ca",
+        "--out",
+        "/tmp/svid",
+        state=state,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_holds_no_shell_and_no_installer_and_nothing_that_gives_rights(image: Image) -> None:
+    names = {path.name for path in image.root.rglob("*") if not path.is_dir() or path.suffix == ".dist-info"}
+    assert names & {"sh", "bash", "dash", "busybox", "apt-get", "dpkg", "pip", "pip3", "perl", "gcc"} == set()
+    assert [name for name in names if name.startswith(("pip-", "setuptools-"))] == []
+    modes = {path: path.lstat().st_mode for path in image.root.rglob("*") if not path.is_symlink()}
+    assert [path for path, mode in modes.items() if mode & (stat.S_ISUID | stat.S_ISGID)] == []
+    writable = {path.relative_to(image.root).as_posix() for path, mode in modes.items() if mode & stat.S_IWOTH}
+    assert writable == {"tmp"}
+
+
+def test_it_is_as_small_as_the_page_says(image: Image) -> None:
+    files = [path for path in image.root.rglob("*") if path.is_file() and not path.is_symlink()]
+    size = sum(path.stat().st_size for path in files)
+    assert size < MOST_BYTES
+    (stated,) = [line for line in (REPOSITORY / "docs" / "image.md").read_text().splitlines() if "| sidecar |" in line]
+    megabytes = int(stated.split("|")[2].split()[0])
+    assert abs(size / 1e6 - megabytes) < 30, f"docs/image.md says {megabytes} MB, and it has {size / 1e6:.0f}"
+
+
+def test_a_scanner_finds_what_it_is_made_of(image: Image) -> None:
+    packages = {path.name for path in (image.root / "var" / "lib" / "dpkg" / "status.d").iterdir()}
+    assert packages >= {"libc6", "nftables"}
+    found = {path.name.partition("-")[0] for path in image.root.rglob("*.dist-info")}
+    assert found >= {"cryptography", "pyopenssl", "uvloop", "mtls_sidecar"}
+    assert (image.root / "etc" / "os-release").is_file()
+
+
+def test_it_lives_rotates_and_drains_as_the_restricted_user(image: Image, net: Network, state: Path) -> None:
+    app = net.inside(lambda: App(echo))
+    config = {**CONFIG, "inbound": [{**CONFIG["inbound"][0], "upstream": text_of(app.address)}]}  # type: ignore[dict-item]
+    (state / "config").mkdir()
+    (state / "config" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert run(image, "certs", "ca", "example.org", "--out", "/tmp/ca", state=state).returncode == 0
+    issue(image, state)
+    command = [PROGRAM, *json.loads(next(value for word, value in dockerfile.stages()["sidecar"] if word == "CMD"))]
+    mounts = {"/etc/mtls-sidecar": state / "config", "/run/svid": state / "svid"}
+    argv = restricted(image.root, image.variables, command, net=net, mounts=mounts)
+    log = state / "log"
+    with app, log.open("wb") as stderr, subprocess.Popen(argv, stderr=stderr) as process:
+        try:
+            until(lambda: healthy(image, net), f"the health check of the image is content: {log.read_text()}")
+            pid = sandboxed(process.pid)
+            assert security_of(pid) == {
+                "Uid": {PROXY_UID},
+                "Gid": {PROXY_GID},
+                "CapEff": {0},
+                "CapBnd": {0},
+                "NoNewPrivs": {1},
+            }
+            assert not Path(f"/proc/{pid}/root/etc").stat().st_mode & stat.S_IWOTH
+            first = seen(net, state)
+            issue(image, state)
+            until(lambda: published(log) == 2, "the new certificate is in force")
+            assert (first, seen(net, state)) == ("served", "served")
+            os.kill(pid, signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+    events = [line["event"] for line in map(json.loads, log.read_text().splitlines())]
+    assert events[-2:] == ["draining", "drained"]
+    assert "internal error" not in events
+
+
+_WRITABLE = """
+import os, sys
+for folder, _, _ in os.walk("/"):
+    if os.access(folder, os.W_OK) and not folder.startswith(("/proc", "/dev")):
+        sys.exit(folder)
+"""
+
+
+def test_nothing_of_its_root_can_be_written(image: Image) -> None:
+    command = ["/opt/mtls-sidecar/bin/python", "-I", "-c", _WRITABLE]
+    argv = restricted(image.root, image.variables, command, net=None, mounts={})
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_its_init_container_writes_and_removes_the_packet_rules(image: Image, net: Network) -> None:
+    for words, expected in ((["apply", "--no-validate"], True), (["clean"], False)):
+        argv = init(image.root, image.variables, [PROGRAM, "intercept", *words], net=net)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        rules = subprocess.run(
+            [*net.argv(), "nft", "list", "ruleset"], capture_output=True, text=True, check=True
+        ).stdout
+        assert ("15006" in rules) is expected
+
+
+def healthy(image: Image, net: Network) -> bool:
+    argv = restricted(image.root, image.variables, dockerfile.health_check(), net=net, mounts={})
+    return subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
+
+
+def sandboxed(bwrap: int) -> int:
+    """The process that bubblewrap runs, as this machine numbers it."""
+    children = Path(f"/proc/{bwrap}/task/{bwrap}/children").read_text().split()
+    assert len(children) == 1
+    return int(children[0])
+
+
+def security_of(pid: int) -> dict[str, set[int]]:
+    """What the kernel says about a process's rights."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    table = {words[0].rstrip(":"): words[1:] for words in lines if words}
+    decimal = {name: {int(word) for word in table[name]} for name in ("Uid", "Gid", "NoNewPrivs")}
+    return decimal | {name: {int(word, 16) for word in table[name]} for name in ("CapEff", "CapBnd")}
+
+
+def seen(net: Network, state: Path) -> str:
+    """What a client with an SVID of the same CA sees."""
+    context = client_context(None, trust=state / "svid" / "ca.crt")
+    context.load_cert_chain(state / "svid" / "tls.crt", state / "svid" / "tls.key")
+    return net.inside(lambda: what_is_seen(("127.0.0.1", 15006), context))
+
+
+def published(log: Path) -> int:
+    """The generation in force, by the log."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return max((line["generation"] for line in lines if line.get("result") == "published"), default=0)

@@ -4,6 +4,9 @@ whoever runs the proxy."""
 from proxy.core.reasons import EXPLANATIONS, Reason
 
 _ADVICE = {
+    Reason.FILE_MISSING: "Check the path and its permissions",
+    Reason.PEM_MALFORMED: "`mtls-sidecar certs show FILE` prints what a file holds",
+    Reason.KEY_MISMATCH: "Give the certificate and the key that were issued together",
     Reason.UPSTREAM_REFUSED: "Does the server listen there? Check --target",
     Reason.UPSTREAM_TIMEOUT: "Is the address right, and does a firewall let this machine through? Check --target",
     Reason.UPSTREAM_UNRESOLVED: "Check the spelling of --target",
@@ -16,7 +19,6 @@ _ADVICE = {
     Reason.UPSTREAM_REJECTED_US: (
         "Give a client certificate that the server trusts, with --cert and --key; the server's log says what it missed"
     ),
-    Reason.UNSUPPORTED_TLS_VERSION: "Leave this version out: --matrix version=1.2 or version=1.3",
     Reason.NO_SHARED_CIPHER: "Leave group and cipher out of --matrix, or name one that the server has",
     Reason.NOT_TLS: "Is this the TLS port? The generator speaks TLS from the first byte, no STARTTLS",
     Reason.HANDSHAKE_TIMEOUT: "Look at the server: is it overloaded? --timeout allows it more time",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from proxy.tls.loadcontext import OPENSSL_SUITES
 
+UNKNOWN_CHAIN = 0  # a target's certificates are its own
 MOST_CELLS = 500
 MOST_CONCURRENCY = 100_000
 MOST_CHAIN = 8
@@ -157,6 +158,8 @@ def parse_matrix(words: Sequence[str], *, target: bool = False, has_certificate:
         defaults |= TARGET_DEFAULTS | ({} if has_certificate else {"client": "none"})
     for name, default in defaults.items():
         values.setdefault(name, _values(name, default))
+    if target:
+        values |= {"key": [None], "chain": [UNKNOWN_CHAIN]}
     _check_client(values["client"], target=target, has_certificate=has_certificate)
     return _cells(values, target=target)
 
@@ -211,7 +214,7 @@ def _cells(values: Mapping[str, Sequence[str | int | bool | None]], *, target: b
                 cipher=None if cipher is None else _CIPHER_WORDS.get(str(cipher), str(cipher)),
                 suites=suites,
                 client_certificate=bool(client),
-                chain_length=int(chain or 1),
+                chain_length=int(chain or UNKNOWN_CHAIN),
                 concurrency=int(concurrency or 1),
             )
         )

@@ -111,6 +111,7 @@ class Scenario(_Strict, frozen=True, kw_only=True):
     concurrency:   in flight (closed loop); rate: arrivals a second (open loop); the other one is None
     rtt_s:         what the delay line added to a round trip
     message_bytes: of one request and one response
+    chain_length:  certificates that each end sends; 0 where it is not known
     """
 
     side: Name

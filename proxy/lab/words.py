@@ -34,7 +34,7 @@ def number(value: float) -> str:
     """Three significant digits, thousands apart."""
     if abs(value) >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.3g}" if value else "0"
+    return f"{value:.1f}".removesuffix(".0") if abs(value) >= 9.995 else f"{value:.3g}" if value else "0"
 
 
 def amount(value: float | None, unit: Unit) -> str:
@@ -50,17 +50,26 @@ def spread(estimate: Estimate | None) -> str:
     """The interval as "±4 %"; nothing where a single round has none."""
     if estimate is None or not estimate.coverage:
         return ""
-    return f"±{number(estimate.relative * 100)} %" if estimate.relative >= 0.0005 else "±0 %"
+    percent = estimate.relative * 100
+    if percent < 0.05:
+        return ""  # a count that is the same in every round
+    return f"±{percent:.0f} %" if percent >= 9.95 else f"±{percent:.1f} %"
 
 
 def change(factor: float) -> str:
     """A ratio as a change: 1.25 is "+25 %"."""
     percent = (factor - 1) * 100
+    if abs(percent) < 0.05:
+        return "±0 %"
     return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
 
 
 def aspects(scenario: Scenario) -> dict[str, str]:
-    """Every aspect of a scenario that was set, by its field, in the order in which a row is called by them."""
+    """
+    Every aspect of a scenario that has something to say, by its field, in the order in which a row is called by them.
+
+    A client certificate and a chain of one are what mutual TLS has anyway: only their absence is said.
+    """
     named = {
         "side": scenario.side,
         "workload": scenario.workload.value,
@@ -70,8 +79,8 @@ def aspects(scenario: Scenario) -> dict[str, str]:
         "mode": scenario.mode.value if scenario.mode else "",
         "group": scenario.group or "",
         "cipher": scenario.cipher or "",
-        "client_certificate": "client certificate" if scenario.client_certificate else "no client certificate",
-        "chain_length": f"chain of {scenario.chain_length}",
+        "client_certificate": "" if scenario.client_certificate else "no client certificate",
+        "chain_length": f"chain of {scenario.chain_length}" if scenario.chain_length > 1 else "",
         "rtt_s": f"RTT +{amount(scenario.rtt_s, Unit.SECONDS)}" if scenario.rtt_s else "RTT +0",
         "concurrency": "" if scenario.concurrency is None else f"{scenario.concurrency:,} in flight",
         "rate": "" if scenario.rate is None else f"{number(scenario.rate)}/s offered",
@@ -80,13 +89,27 @@ def aspects(scenario: Scenario) -> dict[str, str]:
     return {field: word for field, word in named.items() if word}
 
 
-def labels(scenarios: Sequence[Scenario]) -> list[str]:
-    """A short name for each: the aspects in which they differ. Different scenarios get different names."""
-    named = [aspects(scenario) for scenario in scenarios]
-    fields = dict.fromkeys(field for names in named for field in names)
-    telling = [field for field in fields if len({names.get(field) for names in named}) > 1 or field in _ALWAYS]
+def labels(scenarios: Sequence[Scenario], without: Iterable[str] = ()) -> list[str]:
+    """
+    A short name for each, of the aspects that tell them apart. Different scenarios get different names.
+
+    without: aspects that need not be told apart, because the sentence around has them
+    """
+    hidden = set(without)
+    named = [{f: word for f, word in aspects(scenario).items() if f not in hidden} for scenario in scenarios]
+    fields = list(dict.fromkeys(field for names in named for field in names))
+    telling: list[str] = []
+    for field in fields:
+        # What follows from the aspects before it (no client certificate, where it is TLS and not mutual TLS) adds none.
+        always = field in _ALWAYS and "security" not in telling
+        if always or _distinct(named, [*telling, field]) > _distinct(named, telling):
+            telling.append(field)
     texts = [", ".join(names[field] for field in telling if field in names) for names in named]
-    return [text or names["side"] for text, names in zip(texts, named, strict=True)]
+    return [text or scenario.side for text, scenario in zip(texts, scenarios, strict=True)]
+
+
+def _distinct(named: Sequence[dict[str, str]], fields: Sequence[str]) -> int:
+    return len({tuple(names.get(field) for field in fields) for names in named})
 
 
 def shared(rows: Iterable[Row]) -> str:

@@ -227,9 +227,7 @@ class LoadConnection:
         if code == _VERIFY_FAILED:
             return self._server_refused()
         if code in _VERSION_REASONS:
-            return Rejected(
-                Reason.UNSUPPORTED_TLS_VERSION, f"the server does not take TLS {self._context.offer.version}"
-            )
+            return self._unsupported_version()
         if code in _CIPHER_REASONS:
             return Rejected(Reason.NO_SHARED_CIPHER, f"no cipher suite, group or signature in common ({words})")
         if code in _NOT_TLS_REASONS and not seen:
@@ -243,6 +241,12 @@ class LoadConnection:
             return Rejected(Reason.RESET, f"the server {how} the connection before it showed a certificate")
         return Rejected(Reason.HANDSHAKE_FAILED, words or "OpenSSL gave no reason")
 
+    def _unsupported_version(self) -> Rejected:
+        ours = self._context.offer.version
+        other = "1.3" if ours == "1.2" else "1.2"
+        words = f"the server does not take TLS {ours}: leave it out with --matrix version={other}"
+        return Rejected(Reason.UNSUPPORTED_TLS_VERSION, words)
+
     def _server_refused(self) -> Rejected:
         error = int(binding.lib.SSL_get_verify_result(self.ssl))
         reason = _REASON_OF_VERIFY_ERROR.get(error, Reason.CERTIFICATE_INVALID)
@@ -250,8 +254,9 @@ class LoadConnection:
         return Rejected(reason, detail + self._server_names())
 
     def _server_names(self) -> str:
-        leaf = binding.peer_certificate(self.ssl)
-        names = [] if leaf is None else names_of(binding.der_of(leaf))
+        chain = binding.lib.SSL_get_peer_cert_chain(self.ssl)  # here also after a failure; borrowed from the SSL
+        known = chain != binding.ffi.NULL and binding.lib.sk_X509_num(chain) > 0
+        names = names_of(binding.der_of(binding.lib.sk_X509_value(chain, 0))) if known else []
         return f"; it is for {', '.join(names)}" if names else ""
 
 

@@ -70,6 +70,12 @@ def test_what_pyopenssl_does_not_publish_is_touched_in_one_file() -> None:
     assert touching == {"tls/binding.py"}
 
 
+def test_boringssl_is_imported_in_one_file() -> None:
+    assert {file for file, module in imports() if module.startswith("mtls_sidecar_boringssl")} == {
+        "tls/boringbinding.py"
+    }
+
+
 def test_every_task_has_an_owner() -> None:
     """The linter bans asyncio.create_task; this is the same method on a loop, which it does not see."""
     calls = [(file, node.func) for file, node in nodes() if isinstance(node, ast.Call)]

@@ -24,7 +24,7 @@ struct bs_context {
   EVP_AEAD_CTX ticket_key;
 };
 
-enum bs_verdict { BS_UNJUDGED, BS_GOOD, BS_BAD };
+enum bs_verdict { BS_UNJUDGED, BS_GOOD, BS_BAD, BS_FATAL };
 
 struct bs_inner {
   SSL *ssl;
@@ -38,6 +38,7 @@ struct bs_inner {
   size_t room; /* how much may be read ahead: what is decrypted must fit into the caller's buffer */
   int drained; /* the kernel gave less than was asked for: asking again would give nothing */
   int saw_fin;
+  int owes_ticket; /* TLS 1.3, server: BoringSSL sends its ticket with the first bytes that are written */
 
   /* Judging (handshake.c, tickets.c). */
   enum bs_verdict chain, ticket;
@@ -48,6 +49,9 @@ struct bs_inner {
   SSL_SESSION *offered;    /* the session in it */
   SSL_SESSION *newest;     /* client: the last session that came */
 };
+
+/* Python has a connection without anything in it stand for those that are closed. */
+static inline int bs_closed(const bs_connection *connection) { return connection == NULL || connection->inner == NULL; }
 
 /* stream.c */
 int bs_attach(bs_connection *connection);  /* gives the SSL its BIO; 0 when memory is short */

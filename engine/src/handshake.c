@@ -63,7 +63,7 @@ void bs_free(bs_connection *connection) {
 }
 
 int bs_handshake(bs_connection *connection) {
-  if (connection == NULL) return BS_RESET;
+  if (bs_closed(connection)) return BS_RESET;
   bs_inner *inner = connection->inner;
   bs_begin(inner);
   int code = SSL_do_handshake(inner->ssl);
@@ -76,6 +76,7 @@ int bs_handshake(bs_connection *connection) {
     connection->group = SSL_get_group_id(inner->ssl);
     const SSL_CIPHER *cipher = SSL_get_current_cipher(inner->ssl);
     connection->cipher = cipher != NULL ? SSL_CIPHER_get_protocol_id(cipher) : 0;
+    inner->owes_ticket = inner->context->server && connection->version == TLS1_3_VERSION;
     bs_forget_ticket(inner);
   }
   bs_settle(connection);
@@ -83,10 +84,10 @@ int bs_handshake(bs_connection *connection) {
 }
 
 void bs_decide(bs_connection *connection, int answer) {
-  if (connection == NULL) return;
+  if (bs_closed(connection)) return;
   bs_inner *inner = connection->inner;
   if (inner->asked_for_ticket) {
-    inner->ticket = answer == BS_YES ? BS_GOOD : BS_BAD;
+    inner->ticket = answer == BS_YES ? BS_GOOD : answer == BS_NEVER ? BS_FATAL : BS_BAD;
   } else {
     inner->chain = answer == BS_YES ? BS_GOOD : BS_BAD;
     inner->alert = answer > 0 && answer < 256 ? (uint8_t)answer : SSL_AD_INTERNAL_ERROR;
@@ -94,7 +95,7 @@ void bs_decide(bs_connection *connection, int answer) {
 }
 
 static const STACK_OF(CRYPTO_BUFFER) *presented(const bs_connection *connection) {
-  if (connection == NULL) return NULL;
+  if (bs_closed(connection)) return NULL;
   const bs_inner *inner = connection->inner;
   if (connection->stop == BS_JUDGE_TICKET) {
     return inner->offered != NULL ? SSL_SESSION_get0_peer_certificates(inner->offered) : NULL;
@@ -116,17 +117,17 @@ int bs_certificate(bs_connection *connection, int at, const uint8_t **der) {
 }
 
 const char *bs_server_name(bs_connection *connection) {
-  return connection != NULL ? SSL_get_servername(connection->inner->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+  return !bs_closed(connection) ? SSL_get_servername(connection->inner->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
 }
 
 int bs_alpn(bs_connection *connection, const uint8_t **name) {
   unsigned length = 0;
-  if (connection != NULL) SSL_get0_alpn_selected(connection->inner->ssl, name, &length);
+  if (!bs_closed(connection)) SSL_get0_alpn_selected(connection->inner->ssl, name, &length);
   return (int)length;
 }
 
 SSL_SESSION *bs_session(bs_connection *connection) {
-  if (connection == NULL || connection->inner->context->server) return NULL;
+  if (bs_closed(connection) || connection->inner->context->server) return NULL;
   bs_inner *inner = connection->inner;
   SSL_SESSION *session = inner->newest;
   if (session == NULL && connection->version == TLS1_2_VERSION) session = SSL_get_session(inner->ssl);

@@ -27,13 +27,13 @@ enum {
 
 enum { BS_PURPOSE_CLIENT = 1, BS_PURPOSE_SERVER = 2 }; /* what the peer acts as */
 
-/* For bs_decide: anything else is the number of an alert. */
-enum { BS_YES = -1, BS_NO_TICKET = -2 };
+/* For bs_decide: anything else is the number of an alert. A ticket that is not taken leads to a full handshake. */
+enum { BS_YES = -1, BS_NO_TICKET = -2, BS_NEVER = -3 };
 
 typedef struct bs_connection {
   int stop;          /* BS_*: why the last call came back */
   int reason;        /* BS_FAILED: SSL_R_*, 1000 + the alert for one that came; 0 for another library's error */
-  int resumed;       /* set when the handshake is done */
+  int resumed;       /* set when the handshake is done, and for BS_JUDGE_CHAIN */
   int tickets;       /* client: how many session tickets have come */
   int buffered;      /* bytes that were taken from the socket and are not decrypted yet */
   uint16_t version;  /* these three are set when the handshake is done: 0x0303, 0x0304 */
@@ -76,6 +76,7 @@ uint32_t bs_session_early_data(SSL_SESSION *session);
 int bs_read(bs_connection *connection, void *buffer, int capacity);
 int bs_write(bs_connection *connection, const void *data, int length);
 int bs_close_notify(bs_connection *connection); /* returns BS_* */
+void bs_flush(bs_connection *connection);       /* sends a ticket that still waits for the first bytes to go with */
 
 /* RFC 5280 path validation. Time is not looked at: that is the caller's. */
 bs_store *bs_store_new(int purpose);

@@ -10,6 +10,7 @@
 
 struct bs_store {
   X509_STORE *store;
+  int purpose; /* X509_PURPOSE_* */
   X509 **anchors;
   int count;
 };
@@ -32,7 +33,8 @@ bs_store *bs_store_new(int purpose) {
   }
   /* Every certificate of a bundle is an anchor, self-signed or not; time is judged with a clock that is an argument. */
   X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_NO_CHECK_TIME);
-  X509_STORE_set_purpose(store, purpose == BS_PURPOSE_SERVER ? X509_PURPOSE_SSL_SERVER : X509_PURPOSE_SSL_CLIENT);
+  made->purpose = purpose == BS_PURPOSE_SERVER ? X509_PURPOSE_SSL_SERVER : X509_PURPOSE_SSL_CLIENT;
+  X509_STORE_set_purpose(store, made->purpose);
   X509_STORE_set_depth(store, BS_MAX_PATH - 2);
   made->store = store;
   return made;
@@ -80,6 +82,25 @@ static int place(const bs_store *store, X509 *const *presented, size_t count, co
   return 0;
 }
 
+/*
+ * BoringSSL takes an anchor for its name and key alone. Here it is also what its extensions say, as with OpenSSL: a CA
+ * for this purpose, with its limit to the path's length. (Its name constraints BoringSSL has looked at.)
+ */
+static int anchor_error(STACK_OF(X509) *path, int purpose) {
+  size_t last = sk_X509_num(path) - 1;
+  if (last == 0) return X509_V_OK; /* the leaf itself is in the bundle */
+  X509 *anchor = sk_X509_value(path, last);
+  long between = 0;
+  for (size_t i = 1; i < last; i++) {
+    if (!(X509_get_extension_flags(sk_X509_value(path, i)) & EXFLAG_SI)) between++;
+  }
+  if (X509_get_extension_flags(anchor) & EXFLAG_CRITICAL) return X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION;
+  if (!X509_check_ca(anchor)) return X509_V_ERR_INVALID_CA;
+  if (X509_check_purpose(anchor, purpose, 1) != 1) return X509_V_ERR_INVALID_PURPOSE;
+  if (X509_get_pathlen(anchor) >= 0 && between > X509_get_pathlen(anchor)) return X509_V_ERR_PATH_LENGTH_EXCEEDED;
+  return X509_V_OK;
+}
+
 int bs_verify(bs_store *store, const uint8_t *const *ders, const size_t *lengths, size_t count, int *path,
               int *path_length, int *depth) {
   X509 *presented[BS_MAX_PATH] = {NULL};
@@ -104,10 +125,11 @@ int bs_verify(bs_store *store, const uint8_t *const *ders, const size_t *lengths
   if (!X509_STORE_CTX_init(context, store->store, presented[0], untrusted)) goto done;
   if (X509_verify_cert(context) == 1) {
     STACK_OF(X509) *found = X509_STORE_CTX_get0_chain(context);
-    for (size_t i = 0; i < sk_X509_num(found) && i < BS_MAX_PATH; i++) {
+    error = anchor_error(found, store->purpose);
+    *depth = (int)sk_X509_num(found) - 1;
+    for (size_t i = 0; i < sk_X509_num(found) && i < BS_MAX_PATH && error == X509_V_OK; i++) {
       path[(*path_length)++] = place(store, presented, count, sk_X509_value(found, i));
     }
-    error = X509_V_OK;
   } else {
     error = X509_STORE_CTX_get_error(context);
     *depth = X509_STORE_CTX_get_error_depth(context);

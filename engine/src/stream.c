@@ -139,6 +139,7 @@ int bs_stopped(bs_connection *connection, int code) {
       return connection->stop = BS_WANT_WRITE;
     case SSL_ERROR_WANT_CERTIFICATE_VERIFY:
       inner->asked_for_ticket = 0;
+      connection->resumed = SSL_session_reused(inner->ssl);
       return connection->stop = BS_JUDGE_CHAIN;
     case SSL_ERROR_PENDING_TICKET:
       inner->asked_for_ticket = 1;
@@ -160,7 +161,7 @@ int bs_stopped(bs_connection *connection, int code) {
 }
 
 int bs_read(bs_connection *connection, void *buffer, int capacity) {
-  if (connection == NULL) return 0;
+  if (bs_closed(connection)) return 0;
   bs_inner *inner = connection->inner;
   int total = 0;
   connection->stop = BS_DONE;
@@ -184,7 +185,7 @@ int bs_read(bs_connection *connection, void *buffer, int capacity) {
 }
 
 int bs_write(bs_connection *connection, const void *data, int length) {
-  if (connection == NULL) return 0;
+  if (bs_closed(connection)) return 0;
   int done = 0;
   connection->stop = BS_DONE;
   while (done < length) {
@@ -193,14 +194,23 @@ int bs_write(bs_connection *connection, const void *data, int length) {
       bs_stopped(connection, n);
       break;
     }
+    connection->inner->owes_ticket = 0;
     done += n;
   }
   return done;
 }
 
 int bs_close_notify(bs_connection *connection) {
-  if (connection == NULL) return BS_RESET;
+  if (bs_closed(connection)) return BS_RESET;
   int code = SSL_shutdown(connection->inner->ssl);
+  connection->inner->owes_ticket = 0;
   connection->stop = BS_DONE;
   return code >= 0 ? BS_DONE : bs_stopped(connection, code);
+}
+
+void bs_flush(bs_connection *connection) {
+  if (bs_closed(connection) || !connection->inner->owes_ticket) return;
+  connection->inner->owes_ticket = 0;
+  SSL_write(connection->inner->ssl, "", 0);
+  ERR_clear_error();
 }

@@ -77,10 +77,12 @@ static enum ssl_ticket_aead_result_t open(SSL *ssl, uint8_t *out, size_t *out_le
     inner->offered = SSL_SESSION_from_bytes(inner->opened, inner->opened_length, inner->context->ssl_context);
     if (inner->offered != NULL) return ssl_ticket_aead_retry;
   }
+  enum ssl_ticket_aead_result_t result =
+      inner->ticket == BS_FATAL ? ssl_ticket_aead_error : ssl_ticket_aead_ignore_ticket;
   ERR_clear_error();
-  inner->ticket = BS_BAD;
+  if (inner->ticket == BS_UNJUDGED) inner->ticket = BS_BAD;
   bs_forget_ticket(inner);
-  return ssl_ticket_aead_ignore_ticket;
+  return result;
 }
 
 void bs_forget_ticket(bs_inner *inner) {

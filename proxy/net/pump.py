@@ -16,6 +16,7 @@ there. An error behind bytes is announced once at most (tls/channel.py), so whoe
 What the loop calls here has no task to fail: an exception of ours is handed to the relay, which ends by it.
 """
 
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,13 @@ class Pump:
         if self._pending:
             self._loop.remove_reader(self.source.fd)  # that of the handshake
             self._stall(self._pending)
-        elif self is self._relay.down and self._relay.answered is not None:
-            watch_readable(self._loop, self.source.fd, self.on_first_readable)
-        else:
-            watch_readable(self._loop, self.source.fd, self.on_readable)
+            return
+        look = self.on_readable
+        if self is self._relay.down and self._relay.answered is not None:
+            look = self.on_first_readable
+        watch_readable(self._loop, self.source.fd, look)
+        if self.source.buffered:  # bytes that came with the handshake's last flight: no readiness will tell of them
+            self._loop.call_soon(self._look_again, look)
 
     def on_readable(self) -> None:
         """Move what is there. The hot path: every line here is paid for with every message."""
@@ -93,11 +97,11 @@ class Pump:
 
     def read_on(self) -> None:
         """Look again without being told to: the source has failed behind what was read, and that is told only once."""
-        self._loop.call_soon(self._look_again)
+        self._loop.call_soon(self._look_again, self.on_readable)
 
-    def _look_again(self) -> None:
+    def _look_again(self, look: Callable[[], None]) -> None:
         if self.state is State.FLOWING and self.source.fd >= 0:
-            self.on_readable()
+            look()
 
     def on_first_readable(self) -> None:
         """As on_readable, until `answered` has heard enough of the upstream: then the hot path takes over."""
@@ -137,7 +141,7 @@ class Pump:
         else:
             self.state = State.FLOWING
             watch_readable(self._loop, self.source.fd, self.on_readable)
-            if self.source.failed:
+            if self.source.failed or self.source.buffered:
                 self.read_on()
 
     def _stall(self, pending: bytes) -> None:

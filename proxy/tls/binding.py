@@ -161,6 +161,23 @@ def set_hello_callback(context: SSL.Context, judge: Callable[[], int | None]) ->
     return look
 
 
+def observe_messages(context: SSL.Context, note: Callable[[bool, int, bytes], None]) -> Any:
+    """
+    Let `note` see each TLS message and alert in the clear, as it is sent or before it is looked at.
+
+    note:    takes whether it is ours, the ContentType, and the bytes; lengths in them were not checked. It must not
+             raise (as in verify_callback).
+    Returns: the callback, which must be kept alive as long as any SSL of that context
+    """
+
+    @ffi.callback("void(int, int, int, void *, size_t, SSL *, void *)")  # type: ignore[untyped-decorator]
+    def observe(ours: int, _version: int, content_type: int, data: Any, length: int, _ssl: Any, _argument: Any) -> None:
+        note(bool(ours), content_type, bytes(ffi.buffer(data, length)))
+
+    lib.SSL_CTX_set_msg_callback(context._context, observe)
+    return observe
+
+
 def new_ssl(context: SSL.Context, descriptor: int) -> Any:
     """A new SSL on a socket's descriptor; freed by `free_ssl`, or by the garbage collector at the latest."""
     ssl = lib.SSL_new(context._context)
@@ -229,9 +246,9 @@ def peer_certificate(ssl: Any) -> Any | None:
     return None if certificate == ffi.NULL else ffi.gc(certificate, lib.X509_free)
 
 
-def verify_path(store: Any, chain: list[Any]) -> tuple[list[Any], int, int]:
+def verify_path(store: tuple[Any, Any], chain: list[Any]) -> tuple[list[Any], int, int]:
     """
-    RFC 5280 path validation of chain[0] to an anchor in `store` (an X509_STORE), the rest of `chain` untrusted.
+    RFC 5280 path validation of chain[0] to an anchor in `store` (of `trust_store`), the rest of `chain` untrusted.
 
     Returns: (the path found, leaf first; X509_V_ERR, 0 for good; the depth at which it failed). Time is not looked at
     when the store carries X509_FLAG_NO_CHECK_TIME.
@@ -240,7 +257,7 @@ def verify_path(store: Any, chain: list[Any]) -> tuple[list[Any], int, int]:
     for certificate in chain[1:]:
         lib.sk_X509_push(untrusted, certificate)
     context = ffi.gc(lib.X509_STORE_CTX_new(), lib.X509_STORE_CTX_free)
-    if lib.X509_STORE_CTX_init(context, store, chain[0], untrusted) != 1:
+    if lib.X509_STORE_CTX_init(context, store[0], chain[0], untrusted) != 1:
         raise MemoryError("OpenSSL could not start a path validation")
     good = lib.X509_verify_cert(context) == 1
     lib.ERR_clear_error()  # also after a good end, which may lie behind a path that was tried and failed
@@ -274,7 +291,7 @@ def x509_of(der: bytes) -> Any:
 
 
 def trust_store(ders: list[bytes], purpose: int) -> tuple[Any, Any]:
-    """A store of anchors for one purpose (PURPOSE_*). Returns: (X509_STORE for verify_path, its owner to keep)."""
+    """A store of anchors for one purpose (PURPOSE_*). Returns: (X509_STORE, its owner to keep)."""
     store = crypto.X509Store()
     for der in ders:
         store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der))

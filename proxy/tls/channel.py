@@ -22,17 +22,9 @@ An end that comes behind bytes is reported after the bytes: `receive` returns th
 since no later readiness would announce it. How a stream ended matters more in TLS than in TCP: a FIN without
 close_notify may be an attacker's cut (RFC 8446 6.1), so it is TRUNCATED and not CLEAN.
 
-Why OpenSSL on the descriptor and not memory BIOs, why one scratch buffer, and why RELEASE_BUFFERS: measured, see
-docs/decisions/0001-engine.md. Four rules of OpenSSL shape the code:
-
-* After a write that would block, the same bytes have to be offered again (SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER lets them
-  lie elsewhere). The relay copies the rest of the scratch and offers exactly that first.
-* A session whose SSL is freed without any close_notify is marked as not resumable. Connections that did not end in an
-  error therefore pretend to have sent one (`SSL_set_shutdown`) when they are cut short.
-* The error queue belongs to the thread. It is emptied on every error path; a stale entry would be taken for the next
-  connection's.
-* After a write that failed for good (the peer is gone), OpenSSL 4 reads no more, although the kernel may still hold
-  what the peer had said. A plain socket does read on. Whoever has the choice reads before it writes.
+Why TLS works on the descriptor and not on memory BIOs, and why one scratch buffer: measured, see
+docs/decisions/0001-engine.md. What the two engines have of their own, and their rules, is in tls/opensslchannel.py and
+tls/boringchannel.py; the connection that ends here in an error must not be resumed with either.
 """
 
 import errno
@@ -41,22 +33,10 @@ import struct
 from enum import Enum
 from typing import Any
 
-from proxy.tls import binding
-from proxy.tls.binding import (
-    ERROR_WANT_READ,
-    ERROR_WANT_WRITE,
-    ERROR_ZERO_RETURN,
-    ERR_clear_error,
-    SSL_get_error,
-    SSL_read,
-    SSL_write,
-)
+from proxy.tls.binding import ffi
 
 SCRATCH_BYTES = 262144
-_STOP_AT = SCRATCH_BYTES - 16384  # a whole TLS record must still fit, or OpenSSL would keep half of it
-_SMALL = 4096  # a first read shorter than this is nearly always the whole message: asking again costs a system call
-_UNEXPECTED_EOF = 294  # SSL_R_UNEXPECTED_EOF_WHILE_READING
-_ALERT_BASE = 1000  # SSL_R_* of an alert that the peer sent is 1000 + AlertDescription
+ALERT_BASE = 1000  # SSL_R_* of an alert that the peer sent is 1000 + AlertDescription, in both engines
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -81,13 +61,15 @@ class Scratch:
     def __init__(self) -> None:
         buffer = bytearray(SCRATCH_BYTES)
         self.view = memoryview(buffer)
-        self.pointer = binding.ffi.from_buffer(buffer)
+        self.pointer = ffi.from_buffer(buffer)  # a plain char[], which both engines take
 
 
 class PlainChannel:
     """Bytes of a TCP or unix stream socket as they are."""
 
     __slots__ = ("_was_cut", "_write_failure", "end", "end_detail", "ending", "failed", "fd", "sock")
+
+    buffered = False  # everything that came is the kernel's until it is read
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -166,22 +148,15 @@ class PlainChannel:
 
 
 class TlsChannel:
-    """Bytes through OpenSSL on the socket's descriptor, after a Handshake (tls/handshake.py) is done."""
+    """
+    Bytes through TLS on the socket's descriptor, after a Handshake (tls/handshake.py) is done.
 
-    __slots__ = (
-        "_finished",
-        "_write_failure",
-        "alert",
-        "end",
-        "end_detail",
-        "ending",
-        "failed",
-        "fd",
-        "sock",
-        "ssl",
-    )
+    What an engine adds: `receive`, `_write`, `_say_close_notify` and `_drop`.
+    """
 
-    def __init__(self, sock: socket.socket, ssl: Any) -> None:
+    __slots__ = ("_finished", "_write_failure", "alert", "end", "end_detail", "ending", "failed", "fd", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.end: End | None = None
@@ -189,25 +164,17 @@ class TlsChannel:
         self.alert: int | None = None
         self.failed = False
         self.ending = False  # failed, or ended: what the hot path looks at
-        self.ssl = ssl  # NULL once it is freed, which OpenSSL answers with an error: nothing can use it after
         self._finished = False
-        self._write_failure: Failure = (End.RESET, "the connection was reset", None)
+        self._write_failure: Failure = RESET
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes wait on our side of the socket, so that no readiness will tell of them."""
+        return False
 
     def receive(self, scratch: Scratch) -> int:
         """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
-        ssl, pointer = self.ssl, scratch.pointer
-        total = SSL_read(ssl, pointer, SCRATCH_BYTES)
-        if total <= 0:
-            self._stopped(total)
-            return 0
-        if total >= _SMALL:
-            while total < _STOP_AT:
-                n = SSL_read(ssl, pointer + total, SCRATCH_BYTES - total)
-                if n <= 0:
-                    self._stopped(n)
-                    break
-                total += n
-        return total
+        raise NotImplementedError
 
     def send(self, scratch: Scratch, length: int) -> int:
         """Send scratch[:length]. Returns: the bytes taken; -1 when the channel is broken."""
@@ -215,23 +182,10 @@ class TlsChannel:
 
     def send_bytes(self, data: bytes | memoryview) -> int:
         """Send some bytes. Returns: how many were taken; -1 when the channel is broken."""
-        return self._write(binding.ffi.from_buffer(data), len(data))
+        return self._write(ffi.from_buffer(data), len(data))
 
     def _write(self, pointer: Any, length: int) -> int:
-        if self.look_for_error():
-            return -1
-        ssl = self.ssl
-        done = SSL_write(ssl, pointer, length)
-        if done == length:
-            return done
-        if done <= 0:
-            return self._unwritten(done, 0)
-        while done < length:
-            n = SSL_write(ssl, pointer + done, length - done)
-            if n <= 0:
-                return self._unwritten(n, done)
-            done += n
-        return done
+        raise NotImplementedError
 
     def finish(self) -> bool:
         """
@@ -247,12 +201,12 @@ class TlsChannel:
     def _send_close_notify(self) -> bool:
         if self._finished or self.end in _BROKEN or self.look_for_error():
             return True
-        code = binding.lib.SSL_shutdown(self.ssl)
-        if code < 0 and SSL_get_error(self.ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
-            return False
-        ERR_clear_error()
-        self._finished = True
-        return True
+        self._finished = self._say_close_notify()
+        return self._finished
+
+    def _say_close_notify(self) -> bool:
+        """Returns: False when the kernel has no room for it now."""
+        raise NotImplementedError
 
     def look_for_error(self) -> bool:
         """Take the error of the socket, if it has one. Returns: whether the channel has failed, now or before."""
@@ -276,39 +230,25 @@ class TlsChannel:
         _reset(self.sock)
 
     def release(self) -> None:
-        """Let go of OpenSSL's part and leave the socket open: after a refusal, to let the peer read the alert."""
+        """Let go of the engine's part and leave the socket open: after a refusal, to let the peer read the alert."""
         if self.fd >= 0:
             self._free()
 
     def _free(self) -> None:
-        if self.end not in (End.ALERT, End.PROTOCOL):  # a session that the peer refused must not be resumed
-            binding.lib.SSL_set_shutdown(self.ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)
         self.fd = -1
         self.failed = self.ending = True
-        ssl, self.ssl = self.ssl, binding.ffi.NULL
-        binding.free_ssl(ssl)
+        self._drop()
 
-    def _stopped(self, code: int) -> None:
-        error = SSL_get_error(self.ssl, code)
-        if error in (ERROR_WANT_READ, ERROR_WANT_WRITE):
-            if self.failed:
-                self._end(self._write_failure)
-        elif error == ERROR_ZERO_RETURN:
-            self._end((End.CLEAN, "", None))
-        else:
-            failure = read_failure(error)
-            # Behind a reset whose error was taken before, the stream looks cut, and OpenSSL may refuse to go on.
-            self._end(self._write_failure if self.failed and failure[0] is not End.ALERT else failure)
+    def _drop(self) -> None:
+        """Free what the engine holds; whatever is called after finds nothing there."""
+        raise NotImplementedError
 
     def _end(self, failure: Failure) -> None:
         if self.end is None:
             (self.end, self.end_detail, self.alert), self.ending = failure, True
 
-    def _unwritten(self, code: int, done: int) -> int:
-        error = SSL_get_error(self.ssl, code)
-        if error in (ERROR_WANT_WRITE, ERROR_WANT_READ):
-            return done
-        self._write_failure = read_failure(error)
+    def _broke(self, failure: Failure) -> int:
+        self._write_failure = failure
         self.failed = self.ending = True
         return -1
 
@@ -327,17 +267,15 @@ Channel = PlainChannel | TlsChannel
 _BROKEN = (End.TRUNCATED, End.RESET, End.ALERT, End.PROTOCOL)
 
 
-def read_failure(error: int) -> Failure:
-    """Sort what SSL_get_error says into an End, words, and the alert's number; empties OpenSSL's error queue."""
-    reason, words = binding.first_error()
-    ERR_clear_error()
-    if reason == _UNEXPECTED_EOF:
-        return End.TRUNCATED, "the stream ended without close_notify", None
-    if _ALERT_BASE < reason < _ALERT_BASE + 256:
-        alert = reason - _ALERT_BASE
+RESET: Failure = (End.RESET, "the connection was reset", None)
+CUT: Failure = (End.TRUNCATED, "the stream ended without close_notify", None)
+
+
+def failure_of(reason: int, words: str) -> Failure:
+    """What an engine's error (SSL_R_*, its words) says of the stream: an alert that came, or a breach of TLS."""
+    if ALERT_BASE < reason < ALERT_BASE + 256:
+        alert = reason - ALERT_BASE
         return End.ALERT, f"the peer sent the alert {alert_name(alert)}", alert
-    if error != binding.ERROR_SSL or not words:
-        return End.RESET, "the connection was reset", None
     return End.PROTOCOL, words, None
 
 

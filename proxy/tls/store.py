@@ -23,10 +23,11 @@ from proxy.core.config import (
 from proxy.core.entrances import INTERCEPT, listener_of_port, listener_of_route, own_ports
 from proxy.core.events import Direction, Listener
 from proxy.core.policy import Policy, ServerPolicy
-from proxy.tls.contexts import ClientContext, Clock, ServerContext, prove
+from proxy.tls.contexts import ClientContext, Clock, ServerContext
+from proxy.tls.engine import TlsEngine, find_engine, prove
 from proxy.tls.interception import InboundInterception, Interception, PassthroughService, intercept_outbound
 from proxy.tls.material import Material
-from proxy.tls.verdicts import MAX_VERDICTS
+from proxy.tls.ticketkeys import derive, new_secret
 from proxy.tls.verify import Verifier
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Generation:
     number: int
     config: Config
     material: Material
+    engine: TlsEngine
     verifier: Verifier
     services: "Mapping[Listener, InboundService | OutboundService]"
     interceptions: "Mapping[Direction, Interception]"
@@ -94,94 +96,93 @@ class Store:
         self._current = generation
 
 
-def build_generation(number: int, config: Config, material: Material, clock: Clock) -> Generation:
+def build_generation(
+    number: int, config: Config, material: Material, clock: Clock, ticket_secret: bytes | None = None
+) -> Generation:
     """
     Make a generation aside and prove it by a handshake with itself.
 
-    Raises: Rejected when OpenSSL does not take the material or the words, or the handshake fails
+    ticket_secret: what the workers of a sidecar share (tls/ticketkeys.py); None draws one that nobody shares
+    Raises:        Rejected when the engine does not take the material or the words, or the handshake fails
     """
-    verifier = Verifier(material.bundles, verdicts=MAX_VERDICTS if config.tls.verdict_cache else 0)
-    prove(material, config.tls, verifier, clock)
+    engine = find_engine(config.tls)
+    verifier = engine.verifier(material.bundles, verdicts=None if config.tls.verdict_cache else 0)
+    prove(engine, material, config.tls, verifier, clock)
+    maker = _Maker(config, material, engine, verifier, clock, ticket_secret or new_secret())
     services: dict[Listener, InboundService | OutboundService] = {}
     for inbound in config.inbound:
         listener = Listener(Direction.INBOUND, inbound.name)
-        services[listener] = _inbound(listener, inbound, config, material, verifier, clock)
+        services[listener] = maker.inbound(listener, inbound)
     for outbound in config.outbound:
         listener = Listener(Direction.OUTBOUND, outbound.name)
-        services[listener] = _outbound(listener, outbound, config, material, verifier, clock)
-    interceptions: dict[Direction, Interception] = {}
-    if config.intercept is not None:
-        interceptions = _interceptions(config.intercept, config, material, verifier, clock)
+        services[listener] = maker.outbound(listener, outbound)
     return Generation(
         number=number,
         config=config,
         material=material,
+        engine=engine,
         verifier=verifier,
         services=MappingProxyType(services),
-        interceptions=MappingProxyType(interceptions),
+        interceptions=MappingProxyType(maker.interceptions(config.intercept) if config.intercept is not None else {}),
     )
 
 
-def _interceptions(
-    intercept: InterceptConfig, config: Config, material: Material, verifier: Verifier, clock: Clock
-) -> dict[Direction, Interception]:
-    found: dict[Direction, Interception] = {}
-    if intercept.inbound is not None:
-        listener = Listener(Direction.INBOUND, INTERCEPT)
-        ports = {
-            policy.port: _inbound(listener_of_port(policy.port), policy, config, material, verifier, clock)
-            for policy in intercept.inbound.ports
-        }
-        rest = intercept.inbound.default
-        default = _inbound(listener, rest, config, material, verifier, clock) if rest is not None else None
-        found[Direction.INBOUND] = InboundInterception(listener, ports, default, own_ports(config))
-    if intercept.outbound is not None:
-        services = [
-            _outbound(listener_of_route(route), route, config, material, verifier, clock)
-            for route in intercept.outbound.routes
-        ]
-        listener = Listener(Direction.OUTBOUND, INTERCEPT)
-        found[Direction.OUTBOUND] = intercept_outbound(intercept.outbound, listener, services)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """What all services of a generation are made of."""
 
+    config: Config
+    material: Material
+    engine: TlsEngine
+    verifier: Verifier
+    clock: Clock
+    ticket_secret: bytes
 
-def _inbound(
-    listener: Listener,
-    inbound: InboundConfig | InboundPolicy,
-    config: Config,
-    material: Material,
-    verifier: Verifier,
-    clock: Clock,
-) -> InboundService:
-    policy = Policy(inbound.allow, inbound.deny)
-    context = None
-    if inbound.mode is not Mode.DISABLE:
-        context = ServerContext(
-            material, config.tls, verifier, lambda peer: policy.authorize(peer, listener), clock, alpn=inbound.alpn
+    def inbound(self, listener: Listener, inbound: InboundConfig | InboundPolicy) -> InboundService:
+        policy = Policy(inbound.allow, inbound.deny)
+        context = None
+        if inbound.mode is not Mode.DISABLE:
+            facts = (self.material.digest, repr(inbound).encode(), repr(self.config.tls).encode())
+            context = self.engine.server_context(
+                self.material,
+                self.config.tls,
+                self.verifier,
+                lambda peer: policy.authorize(peer, listener),
+                self.clock,
+                ticket_key=derive(self.ticket_secret, *facts),
+                alpn=inbound.alpn,
+            )
+        return InboundService(listener, inbound, policy, context)
+
+    def outbound(self, listener: Listener, outbound: OutboundConfig | Route) -> OutboundService:
+        policy = ServerPolicy(outbound.server_ids)
+        context = self.engine.client_context(
+            self.material,
+            self.config.tls,
+            self.verifier,
+            _server_admission(policy, listener),
+            self.clock,
+            server_name=server_name(outbound),
+            alpn=outbound.alpn,
+            resume=outbound.resume,
         )
-    return InboundService(listener, inbound, policy, context)
+        return OutboundService(listener, outbound, policy, context)
 
-
-def _outbound(
-    listener: Listener,
-    outbound: OutboundConfig | Route,
-    config: Config,
-    material: Material,
-    verifier: Verifier,
-    clock: Clock,
-) -> OutboundService:
-    policy = ServerPolicy(outbound.server_ids)
-    context = ClientContext(
-        material,
-        config.tls,
-        verifier,
-        _server_admission(policy, listener),
-        clock,
-        server_name=server_name(outbound),
-        alpn=outbound.alpn,
-        resume=outbound.resume,
-    )
-    return OutboundService(listener, outbound, policy, context)
+    def interceptions(self, intercept: InterceptConfig) -> dict[Direction, Interception]:
+        found: dict[Direction, Interception] = {}
+        if intercept.inbound is not None:
+            listener = Listener(Direction.INBOUND, INTERCEPT)
+            ports = {
+                policy.port: self.inbound(listener_of_port(policy.port), policy) for policy in intercept.inbound.ports
+            }
+            rest = intercept.inbound.default
+            default = self.inbound(listener, rest) if rest is not None else None
+            found[Direction.INBOUND] = InboundInterception(listener, ports, default, own_ports(self.config))
+        if intercept.outbound is not None:
+            services = [self.outbound(listener_of_route(route), route) for route in intercept.outbound.routes]
+            listener = Listener(Direction.OUTBOUND, INTERCEPT)
+            found[Direction.OUTBOUND] = intercept_outbound(intercept.outbound, listener, services)
+        return found
 
 
 def _server_admission(policy: ServerPolicy, listener: Listener) -> "Callable[[SpiffeId], None]":

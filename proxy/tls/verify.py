@@ -5,14 +5,16 @@ A chain is good when all of this holds, looked at in this order so that the Reas
 
 1. The leaf is an X509-SVID (core/svid.py): one URI SAN that is a SPIFFE ID, not a CA, the right usages.
 2. We have a bundle for the trust domain that the leaf names (else WRONG_TRUST_DOMAIN).
-3. The chain reaches that bundle, and no other (RFC 5280 path validation by OpenSSL; else UNKNOWN_AUTHORITY). Bundles
-   are never merged: each trust domain has an X509_STORE of its own, so the CA of domain B cannot vouch for a name in A.
+3. The chain reaches that bundle, and no other (RFC 5280 path validation by the engine's library; else
+   UNKNOWN_AUTHORITY). Bundles are never merged: each trust domain has a store of its own, so the CA of domain B cannot
+   vouch for a name in A.
 4. Every certificate on the path is strong enough, and valid at `now`, the anchor included.
 
-OpenSSL calls into here from its verify callback (contexts.py). The store of an SSL_CTX itself stays empty: what OpenSSL
-would conclude on its own is always "unknown", so a callback that were never called could let nobody in. As our answer
-replaces OpenSSL's, whatever its own verification enforces (key sizes and digests of its security level among it) has to
-be enforced here as well: that are `_weak_key` and `_weak_signature`, which ask for what its level 2 does.
+Both engines ask here from the middle of a handshake (opensslhandshake.py, boringhandshake.py). The trust store of an
+SSL_CTX itself stays empty: what an engine would conclude on its own is always "unknown", so an engine that did not ask
+could let nobody in. As our answer replaces the engine's, whatever its own verification enforces (key sizes and digests
+of OpenSSL's security level among it) has to be enforced here as well: that are `_weak_key` and `_weak_signature`, which
+ask for what level 2 does. Parsing and path validation are the engine's (`Certificates`), the rules are these.
 
 Facts about a certificate depend on nothing but its bytes and are remembered under their SHA-256. Good verdicts are
 remembered too (verdicts.py), but for the part of them that changes with the clock: that is judged every time.
@@ -21,7 +23,7 @@ remembered too (verdicts.py), but for the part of them that changes with the clo
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from cryptography import x509
@@ -48,6 +50,7 @@ _Window = tuple[float, float]  # notBefore and notAfter, epoch seconds
 # issuer was found by its name, and another CA that bears the same name is the usual cause.
 _UNREACHED = frozenset({2, 7, 18, 19, 20, 21, 27, 30, 31})
 _INVALID_PURPOSE = 26
+_BAD_SIGNATURE = 7
 
 
 class Purpose(Enum):
@@ -55,6 +58,38 @@ class Purpose(Enum):
 
     CLIENT = binding.PURPOSE_CLIENT
     SERVER = binding.PURPOSE_SERVER
+
+
+class Certificates(Protocol):
+    """
+    Certificates as an engine handles them. What stands for one, and for a store, is the engine's own.
+
+    tls/binding.py (X509 of OpenSSL) and tls/boringbinding.py (DER) are such.
+    """
+
+    def x509_of(self, der: bytes, /) -> Any:
+        """A certificate from its DER. Raises: ValueError when it cannot be read."""
+        ...
+
+    def digest_of(self, certificate: Any, /) -> bytes:
+        """SHA-256 over its DER."""
+        ...
+
+    def der_of(self, certificate: Any, /) -> bytes:
+        """Its DER."""
+        ...
+
+    def trust_store(self, ders: list[bytes], purpose: int, /) -> Any:
+        """A store of anchors for one Purpose (its value)."""
+        ...
+
+    def verify_path(self, store: Any, chain: list[Any], /) -> tuple[list[Any], int, int]:
+        """Path validation without time. Returns: (path, leaf first; X509_V_ERR, 0 for good; depth of the fault)."""
+        ...
+
+    def path_error_text(self, error: int, /) -> str:
+        """The engine's words for an X509_V_ERR."""
+        ...
 
 
 class PeerIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,33 +142,39 @@ class Verifier:
     """
     The anchors of one trust generation. Nothing in it changes after it was made but what it remembers of chains.
 
-    verdicts: how many good verdicts to remember; 0 judges every chain from the start
+    verdicts:     how many good verdicts to remember; 0 judges every chain from the start
+    certificates: the engine's parsing and path validation
     """
 
     def __init__(
-        self, bundles: Mapping[TrustDomain, Sequence[x509.Certificate]], *, verdicts: int = MAX_VERDICTS
+        self,
+        bundles: Mapping[TrustDomain, Sequence[x509.Certificate]],
+        *,
+        verdicts: int = MAX_VERDICTS,
+        certificates: Certificates = binding,
     ) -> None:
+        self._certificates = certificates
         self._facts: dict[bytes, _Facts] = {}
         self._verdicts = VerdictCache(verdicts)
-        self._stores: dict[tuple[TrustDomain, Purpose], tuple[Any, Any]] = {}
+        self._stores: dict[tuple[TrustDomain, Purpose], Any] = {}
         self._windows: dict[bytes, _Window] = {}  # by the DER of an anchor
         for trust_domain, anchors in bundles.items():
             windows = _windows(anchors)
             self._windows |= windows
             ders = list(windows)
             for purpose in Purpose:
-                self._stores[trust_domain, purpose] = binding.trust_store(ders, purpose.value)
+                self._stores[trust_domain, purpose] = certificates.trust_store(ders, purpose.value)
 
     def verify(self, chain: list[Any], purpose: Purpose, now: float) -> PeerIdentity:
         """
-        Judge a presented chain of X509 (tls/binding.py), leaf first.
+        Judge a presented chain of the engine's certificates, leaf first.
 
         now:    our clock, epoch seconds
         Raises: Rejected with the first of the reasons listed at the top of this file
         """
         if not chain:
             raise Rejected(Reason.NO_CLIENT_CERTIFICATE, "the peer presented no certificate")
-        key = (purpose, sha256(b"".join(map(binding.digest_of, chain))).digest())
+        key = (purpose, sha256(b"".join(map(self._certificates.digest_of, chain))).digest())
         peer = self._verdicts.find(key)
         if peer is not None:
             peer.check_time(now)
@@ -157,34 +198,34 @@ class Verifier:
                 f"{leaf.spiffe_id} is of the trust domain {trust_domain}, for which there is no bundle; there is "
                 f"one for: {known}",
             )
-        path, error, depth = binding.verify_path(store[0], chain)
+        path, error, depth = self._certificates.verify_path(store, chain)
         if error:
-            raise self._path_refusal(error, depth, leaf.spiffe_id)
+            raise self._weak_refusal(error, chain, leaf) or self._path_refusal(error, depth, leaf.spiffe_id)
         return self._identify(leaf, [self._read(certificate) for certificate in path])
 
     def verify_der(self, chain: Sequence[bytes], purpose: Purpose, now: float) -> PeerIdentity:
         """Judge a chain given as DER, leaf first: our own files, and peers of live connections. Raises as `verify`."""
         try:
-            return self.verify([binding.x509_of(der) for der in chain], purpose, now)
+            return self.verify([self._certificates.x509_of(der) for der in chain], purpose, now)
         except ValueError as error:
             raise Rejected(Reason.CERTIFICATE_INVALID, str(error)) from error
 
     def leaf_facts(self, certificate: Any) -> LeafFacts | None:
-        """What a leaf (X509) claims, unverified; None when it names nobody."""
+        """What a leaf claims, unverified; None when it names nobody."""
         try:
             return self._read(certificate).claims
         except Rejected:
             return None
 
     def der_of(self, certificate: Any) -> bytes:
-        """The bytes of an X509. Raises: Rejected(CERTIFICATE_INVALID) when they cannot be parsed."""
+        """The bytes of a certificate. Raises: Rejected(CERTIFICATE_INVALID) when they cannot be parsed."""
         return self._read(certificate).der
 
     def _read(self, certificate: Any) -> _Facts:
-        digest = binding.digest_of(certificate)
+        digest = self._certificates.digest_of(certificate)
         facts = self._facts.get(digest)
         if facts is None:
-            facts = _read_facts(binding.der_of(certificate))
+            facts = _read_facts(self._certificates.der_of(certificate))
             if len(facts.der) > _REMEMBERED_BYTES:
                 return facts
             if len(self._facts) >= _REMEMBERED_CERTIFICATES:
@@ -208,8 +249,15 @@ class Verifier:
             path=tuple(facts.der for facts in path),
         )
 
+    def _weak_refusal(self, error: int, chain: list[Any], leaf: LeafFacts) -> Rejected | None:
+        """A signature that a library does not even verify any more fails there for what it is: too weak."""
+        weak = next((facts.weak_signature for facts in map(self._read, chain) if facts.weak_signature), None)
+        if error != _BAD_SIGNATURE or weak is None:
+            return None
+        return Rejected(Reason.CERTIFICATE_INVALID, f"the chain of {leaf.spiffe_id} has {weak}")
+
     def _path_refusal(self, error: int, depth: int, spiffe_id: SpiffeId) -> Rejected:
-        words = binding.path_error_text(error)
+        words = self._certificates.path_error_text(error)
         if error in _UNREACHED:
             return Rejected(
                 Reason.UNKNOWN_AUTHORITY,

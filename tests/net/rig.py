@@ -18,11 +18,13 @@ from OpenSSL import SSL
 
 from proxy.core.config import (
     Config,
+    Engine,
     IdentityConfig,
     InboundConfig,
     ListenAddress,
     OutboundConfig,
     TcpAddress,
+    TlsConfig,
     UpstreamAddress,
 )
 from proxy.core.entrances import entrances
@@ -198,13 +200,15 @@ class Rig:
 class World:
     """What a test opens; everything in it is closed when the test is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.rigs: list[Rig] = []
         self._sockets: list[socket.socket] = []
 
     def rig(self, *listeners: InboundConfig | OutboundConfig, **options: Any) -> Rig:
         """A worker. options: sections of the configuration, and `clock` or fields of the Material."""
         changes = {key: options.pop(key) for key in ("bundles", "clock") if key in options}
+        options["tls"] = replace(options.get("tls", TlsConfig()), engine=self.engine)
         rig = Rig(config_of(*listeners, **options), **changes)
         self.rigs.append(rig)
         return rig

@@ -16,6 +16,7 @@ from proxy.tls.keys import PrivateKey, generate_key
 from proxy.tls.profiles import ca_extensions
 from proxy.tls.verify import PeerIdentity, Purpose, Verifier
 from tests import minting
+from tests.tls import pairs
 
 
 def der(certificate: x509.Certificate) -> bytes:
@@ -82,7 +83,7 @@ def svid_below(authority: Authority, *between: x509.Certificate) -> Svid:
 
 def trusting(*anchors: x509.Certificate) -> Verifier:
     """A Verifier of example.org with these anchors."""
-    return Verifier({parse_trust_domain(minting.DOMAIN): anchors})
+    return pairs.engine().verifier({parse_trust_domain(minting.DOMAIN): anchors})
 
 
 def judge(

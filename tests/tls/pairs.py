@@ -1,4 +1,8 @@
-"""Two contexts on a pair of sockets, driven step by step: what the handshake tests share."""
+"""
+Two contexts on a pair of sockets, driven step by step: what the handshake tests share.
+
+Which engine makes them is the one of the running test (tests/tls/conftest.py); both ends are on the same.
+"""
 
 import socket
 import time
@@ -8,7 +12,7 @@ from contextlib import contextmanager
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from proxy.core.config import TlsConfig
+from proxy.core.config import Engine, TlsConfig
 from proxy.core.events import Direction, Listener
 from proxy.core.policy import Policy, ServerPolicy
 from proxy.core.reasons import Rejected
@@ -16,19 +20,41 @@ from proxy.core.spiffe import parse_pattern, parse_trust_domain
 from proxy.tls.authority import Authority, Svid
 from proxy.tls.channel import Scratch, TlsChannel
 from proxy.tls.contexts import ClientContext, ServerContext
+from proxy.tls.engine import TlsEngine
 from proxy.tls.handshake import Handshake, Step
 from proxy.tls.material import Material
+from proxy.tls.ticketkeys import TicketKey
 from proxy.tls.verify import Purpose, Verifier
 from tests import minting
+from tests.engines import ENGINES, POLICY_ALERT
 
 INBOUND = Listener(Direction.INBOUND, "http")
 OUTBOUND = Listener(Direction.OUTBOUND, "payments")
 ANYBODY = ("spiffe://example.org/**",)
+_in_use = [Engine.OPENSSL]
+
+
+@contextmanager
+def using(name: Engine) -> Iterator[None]:
+    """Make everything with this engine meanwhile."""
+    _in_use.append(name)
+    yield
+    _in_use.pop()
+
+
+def engine() -> TlsEngine:
+    """The engine in use."""
+    return ENGINES[_in_use[-1]]()
+
+
+def policy_alert() -> str:
+    """What a peer is told whom the policy does not let in."""
+    return POLICY_ALERT[_in_use[-1]]
 
 
 def verifier_of(bundles: Mapping[str, Authority]) -> Verifier:
     """A Verifier of these authorities by trust domain."""
-    return Verifier({parse_trust_domain(name): roots(authority) for name, authority in bundles.items()})
+    return engine().verifier({parse_trust_domain(name): roots(authority) for name, authority in bundles.items()})
 
 
 def roots(authority: Authority) -> tuple[x509.Certificate, ...]:
@@ -53,13 +79,20 @@ def server(
     allow: tuple[str, ...] = ANYBODY,
     bundles: Mapping[str, Authority] | None = None,
     alpn: tuple[str, ...] = (),
+    ticket_key: TicketKey | None = None,
     clock=time.time,
 ) -> ServerContext:
     policy = Policy(tuple(parse_pattern(text) for text in allow))
     verifier = verifier_of(bundles or {issuer.trust_domain: issuer})
     material = material_of(svid or minting.svid(issuer), issuer)
-    return ServerContext(
-        material, tls or TlsConfig(), verifier, lambda peer: policy.authorize(peer, INBOUND), clock, alpn=alpn
+    return engine().server_context(
+        material,
+        tls or TlsConfig(),
+        verifier,
+        lambda peer: policy.authorize(peer, INBOUND),
+        clock,
+        ticket_key=ticket_key or TicketKey.random(),
+        alpn=alpn,
     )
 
 
@@ -82,7 +115,7 @@ def client(
 
     verifier = verifier_of(bundles or {issuer.trust_domain: issuer})
     material = material_of(svid or minting.svid(issuer), issuer)
-    return ClientContext(
+    return engine().client_context(
         material,
         tls or TlsConfig(),
         verifier,

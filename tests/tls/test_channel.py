@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from proxy.tls.channel import ALERTS, SCRATCH_BYTES, Channel, End, PlainChannel, Scratch, TlsChannel, alert_name
+from proxy.tls.handshake import Step
 from tests import minting
 from tests.tls.meetings import connected_by_tcp
-from tests.tls.pairs import client, server, shake, version
+from tests.tls.pairs import client, engine, server, shake, version
 
 CA = minting.authority()
 SVID = minting.svid(CA)
@@ -252,6 +253,7 @@ def test_an_alert_that_was_read_is_not_hidden_by_a_write_that_fails_after(kind):
 
 
 @TLS
+@pytest.mark.engine("openssl")
 def test_after_a_failed_write_openssl_reads_no_more_and_the_end_is_no_clean_one(kind):
     with channels(kind) as (ours, theirs):
         assert theirs.send_bytes(b"a last word") == 11
@@ -260,6 +262,42 @@ def test_after_a_failed_write_openssl_reads_no_more_and_the_end_is_no_clean_one(
         assert ours.send_bytes(b"more") == -1
 
         assert (look(ours), ours.end) == (b"", End.RESET)
+
+
+@TLS
+@pytest.mark.engine("boringssl")
+def test_after_a_failed_write_boringssl_reads_what_the_peer_had_said(kind):
+    with channels(kind) as (ours, theirs):
+        assert theirs.send_bytes(b"a last word") == 11
+        theirs.close()
+        ours.sock.shutdown(socket.SHUT_WR)
+        assert ours.send_bytes(b"more") == -1
+
+        assert end_of(ours) == (b"a last word", End.CLEAN)
+        ours.give_up()
+        assert ours.end is End.RESET
+
+
+@pytest.mark.parametrize("length", [1, 5000, 50_000])
+def test_bytes_that_came_with_the_last_flight_of_the_handshake_are_announced_and_read(length):
+    """A TLS 1.3 client may speak at once behind its Finished, and an engine that reads ahead then has it already."""
+    data = random.Random(length).randbytes(length)
+    with connected_by_tcp() as (ours, theirs):
+        caller, answerer = client(CA, svid=SVID).connect(ours), server(CA, svid=SVID).accept(theirs)
+        for end in (caller, answerer):
+            assert end.step() is Step.WANT_READ
+        assert caller.step() is Step.DONE
+        assert caller.channel.send_bytes(data) == length
+        caller.channel.finish()
+        _until_closed(theirs)
+        assert answerer.step() is Step.DONE
+
+        assert answerer.channel.buffered is (engine().name == "boringssl")
+        n = answerer.channel.receive(SCRATCH)
+        assert (bytes(SCRATCH.view[:n]), answerer.channel.buffered) == (data, False)
+        assert end_of(answerer.channel) == (b"", End.CLEAN)
+        for end in (caller, answerer):
+            end.channel.close()
 
 
 @TLS

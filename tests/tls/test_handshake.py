@@ -9,11 +9,12 @@ from proxy.core.policy import Policy
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import parse_pattern
 from proxy.tls.authority import Svid
+from proxy.tls.channel import alert_name
 from proxy.tls.handshake import Step
 from tests import minting
 from tests.tls.chains import chain_of, signed_again, svid_below
 from tests.tls.meetings import SCRATCH, Foreign, accept, drive, foreign_client, meet, pass_bytes
-from tests.tls.pairs import INBOUND, client, connected, read, server, version
+from tests.tls.pairs import INBOUND, client, connected, policy_alert, read, server, version
 
 CA = minting.authority()
 STRANGER = minting.authority()
@@ -104,7 +105,7 @@ def test_policy_is_judged_inside_the_handshake_so_that_a_client_gets_an_alert(re
     met = meet(client(CA, tls=version(tls_version)), strict)
 
     assert met.reasons[1] == reason
-    assert met.alert_to_client == "certificate_unknown"
+    assert met.alert_to_client == policy_alert()
 
 
 @VERSIONS
@@ -112,7 +113,7 @@ def test_a_server_with_the_wrong_identity_gets_an_alert(tls_version):
     met = meet(client(CA, server_ids=("spiffe://example.org/other",)), server(CA, tls=version(tls_version)))
 
     assert met.reasons == (Reason.SERVER_ID_MISMATCH, Reason.HANDSHAKE_FAILED)
-    assert met.alert_to_server == "certificate_unknown"
+    assert met.alert_to_server == policy_alert()
     assert "the client does not accept our certificate" in met.server.detail
 
 
@@ -140,7 +141,7 @@ def test_in_tls_1_3_the_refusal_comes_after_the_clients_end_of_the_handshake():
             answerer.step()
 
         assert read(caller.channel, SCRATCH) == b""
-        assert caller.channel.alert == 46
+        assert alert_name(caller.channel.alert) == policy_alert()
         assert caller.ticket_has_come() is False
 
 

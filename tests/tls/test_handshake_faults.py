@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.core.reasons import Reason, Rejected
 from proxy.tls import binding
-from proxy.tls.handshake import Step, _Basis
+from proxy.tls.handshake import Basis, Step
 from tests import minting
 from tests.tls.chains import der
 from tests.tls.meetings import SCRATCH, Foreign, drive, foreign_client
@@ -134,6 +134,7 @@ def _alert_seen_by(end) -> str:
 
 
 @VERSIONS
+@pytest.mark.engine("openssl")
 def test_a_context_whose_callback_was_lost_lets_nobody_in(tls_version):
     careless = server(CA)
     binding.set_verify(careless._ssl_context, binding.ffi.NULL)
@@ -147,6 +148,7 @@ def test_a_context_whose_callback_was_lost_lets_nobody_in(tls_version):
 
 
 @VERSIONS
+@pytest.mark.engine("openssl")
 def test_a_peer_that_was_never_judged_is_refused_whatever_openssl_thinks_of_it(tls_version):
     careless = server(CA)
     careless._ssl_context.set_verify(0)  # it does not even ask for a certificate
@@ -162,11 +164,31 @@ def test_a_peer_that_was_never_judged_is_refused_whatever_openssl_thinks_of_it(t
     assert (answerer.peer, answerer.permit) == (None, None)
 
 
+@VERSIONS
+@pytest.mark.engine("boringssl")
+def test_a_handshake_that_ends_before_anybody_judged_is_refused_whatever_boringssl_thinks_of_it(
+    tls_version, monkeypatch
+):
+    monkeypatch.setattr("proxy.tls.boringhandshake.BoringHandshake._judge_chain", _let_in_unjudged)
+    with connected() as (ours, theirs):
+        caller, answerer = client(CA, tls=version(tls_version)).connect(ours), server(CA).accept(theirs)
+        with pytest.raises(Rejected, match="was never judged"):
+            drive(caller, answerer)
+    assert (answerer.peer, answerer.permit) == (None, None)
+
+
+def _let_in_unjudged(_handshake, connection) -> None:
+    from proxy.tls import boringbinding
+
+    boringbinding.bs_decide(connection, boringbinding.YES)
+
+
+@pytest.mark.engine("openssl")
 def test_a_verdict_on_a_session_says_nothing_of_a_chain_that_comes_after():
     with connected() as (ours, theirs):
         caller, answerer = client(CA, svid=minting.svid(minting.authority())).connect(ours), SERVER.accept(theirs)
         good = minting.svid(CA)
-        answerer._form_verdict(_Basis.SESSION, lambda: SERVER.verify([binding.x509_of(der(good.leaf))]))
+        answerer._form_verdict(Basis.SESSION, lambda: SERVER.verify([binding.x509_of(der(good.leaf))]))
         assert answerer._permit is not None
         with pytest.raises(Rejected) as caught:
             drive(caller, answerer)

@@ -1,0 +1,156 @@
+"""
+Contexts by OpenSSL: an SSL_CTX with our SVID; the only file with OpenSSL's words for versions and suites.
+"""
+
+import itertools
+import socket
+from typing import TYPE_CHECKING, Any
+
+from OpenSSL import SSL
+
+from proxy.core.config import TLS_VERSIONS, TlsConfig
+from proxy.core.reasons import Reason, Rejected
+from proxy.tls import binding
+from proxy.tls.contexts import Admit, ClientContext, Clock, PeerContext, ServerContext
+from proxy.tls.opensslhandshake import OpenSslHandshake
+from proxy.tls.suites import OPENSSL_SUITES
+from proxy.tls.ticketkeys import TicketKey
+from proxy.tls.verify import PeerIdentity, Verifier
+
+if TYPE_CHECKING:
+    from proxy.tls.material import Material
+
+_VERSIONS = dict(zip(TLS_VERSIONS, (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION), strict=True))
+_REMEMBERED_PEERS = 16384  # identities that a ticket may bring back; each shares its bytes with the Verifier's memory
+_context_numbers = itertools.count(1)  # makes session id contexts differ; it identifies nothing and grants nothing
+
+
+class OpenSslPeers:
+    """The part of a context that OpenSSL calls back, and what it remembers for resumptions."""
+
+    def __init__(self, context: PeerContext, ssl_context: SSL.Context) -> None:
+        self.context = context
+        self.judging: OpenSslHandshake | None = None
+        self.remembered: dict[bytes, PeerIdentity] = {}
+        self._callback = binding.verify_callback(self._judge)
+        binding.set_verify(ssl_context, self._callback)
+
+    def _judge(self, store_context: Any) -> int | None:
+        # OpenSSL calls back inside SSL_do_handshake, on the same stack: there is one handshake that it can mean. A
+        # certificate outside of any (no renegotiation is let through) is refused as one that is not to be used.
+        return binding.ERROR_CERTIFICATE_REJECTED if self.judging is None else self.judging.judge(store_context)
+
+    def judge_resumption(self) -> int | None:
+        """For binding.set_hello_callback."""
+        return None if self.judging is None else self.judging.judge_resumption()
+
+    def remember(self, peer: PeerIdentity) -> None:
+        """Keep an identity that was verified in full, for its resumptions."""
+        leaf = peer.path[0]
+        if leaf not in self.remembered and len(self.remembered) >= _REMEMBERED_PEERS:
+            self.remembered.pop(next(iter(self.remembered)))
+        self.remembered[leaf] = peer
+
+    def recall(self, leaf: Any) -> PeerIdentity:
+        """
+        The identity behind the leaf of a resumed session, its time judged now.
+
+        A leaf that is not remembered is judged by itself: without its intermediates it passes only when an anchor
+        issued it. Raises: Rejected
+        """
+        context = self.context
+        peer = self.remembered.get(context.verifier.der_of(leaf))
+        if peer is None:
+            return context.verify([leaf])
+        peer.check_time(context.clock())
+        return peer
+
+
+class OpenSslServerContext(ServerContext):
+    """alpn: what the app speaks, in order of preference."""
+
+    def __init__(
+        self,
+        material: "Material",
+        tls: TlsConfig,
+        verifier: Verifier,
+        admit: Admit,
+        clock: Clock,
+        *,
+        ticket_key: TicketKey,  # noqa: ARG002  pyca's binding can set none: OpenSSL draws its own for each context
+        alpn: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(verifier, admit, clock)
+        context = self._ssl_context = _ssl_context(material, tls, server=True)
+        self.peers = OpenSslPeers(self, context)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets only: no state per client on our side
+        context.set_session_id(next(_context_numbers).to_bytes(16, "big"))
+        self._hello_callback = binding.set_hello_callback(context, self.peers.judge_resumption)
+        if alpn:
+            self._alpn_callback = binding.select_alpn(context, alpn)
+
+    def accept(self, sock: socket.socket) -> OpenSslHandshake:
+        """As ServerContext's."""
+        ssl = binding.new_ssl(self._ssl_context, sock.fileno())
+        binding.lib.SSL_set_accept_state(ssl)
+        return OpenSslHandshake(self.peers, sock, ssl)
+
+
+class OpenSslClientContext(ClientContext):
+    """server_name: the SNI, None to send none."""
+
+    def __init__(
+        self,
+        material: "Material",
+        tls: TlsConfig,
+        verifier: Verifier,
+        admit: Admit,
+        clock: Clock,
+        *,
+        server_name: str | None = None,
+        alpn: tuple[str, ...] = (),
+        resume: bool = True,
+    ) -> None:
+        super().__init__(verifier, admit, clock, resume=resume)
+        self._server_name = server_name.encode("ascii") if server_name else None
+        context = self._ssl_context = _ssl_context(material, tls, server=False)
+        self.peers = OpenSslPeers(self, context)
+        if not resume:
+            context.set_options(binding.OP_NO_TICKET)
+        if alpn:
+            context.set_alpn_protos([name.encode("ascii") for name in alpn])
+
+    def _begin(self, sock: socket.socket, session: Any | None) -> OpenSslHandshake:
+        ssl = binding.new_ssl(self._ssl_context, sock.fileno())
+        binding.lib.SSL_set_connect_state(ssl)
+        if self._server_name is not None:
+            binding.lib.SSL_set_tlsext_host_name(ssl, self._server_name)
+        if session is not None:
+            binding.lib.SSL_set_session(ssl, session)
+        return OpenSslHandshake(self.peers, sock, ssl)
+
+
+def _ssl_context(material: "Material", tls: TlsConfig, *, server: bool) -> SSL.Context:
+    """
+    An SSL_CTX with our SVID and the configured words. Its own trust store stays empty (see tls/verify.py).
+
+    Raises: Rejected(KEY_MISMATCH | CERTIFICATE_INVALID) when OpenSSL does not take the SVID
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(_VERSIONS[tls.min_version])
+    context.set_max_proto_version(_VERSIONS[tls.max_version])
+    context.set_options(binding.OP_NO_COMPRESSION | binding.OP_NO_RENEGOTIATION | binding.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_mode(binding.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(":".join(OPENSSL_SUITES[name] for name in tls.cipher_suites).encode("ascii"))
+    if not binding.set_groups(context, ":".join(tls.groups)):
+        raise Rejected(Reason.CONFIG_FAULT, f"this OpenSSL does not know all of tls.groups: {', '.join(tls.groups)}")
+    try:
+        context.use_certificate(material.chain[0])
+        for intermediate in material.chain[1:]:
+            context.add_extra_chain_cert(intermediate)
+        context.use_privatekey(material.key)
+        context.check_privatekey()
+    except SSL.Error as error:
+        words = binding.first_error()[1] or str(error)
+        raise Rejected(Reason.KEY_MISMATCH, f"OpenSSL does not take the certificate with its key ({words})") from None
+    return context

@@ -51,18 +51,14 @@ class Router:
         self.own_ends: set[End] = set()
         self._local_hosts: set[str] = set()
 
-    def route(self, generation: Generation, listener: Listener, sock: socket.socket, address: object) -> Routed:
+    def meant(self, generation: Generation, listener: Listener, sock: socket.socket) -> TcpAddress | None:
         """
-        Find the service of a connection that `listener` accepted.
+        The original destination of a connection that an interception accepted; None for any other listener.
 
-        address: of the client, as `accept` returned it
-        Raises:  Rejected(NOT_ALLOWED | CLIENT_LEFT)
+        Raises: Rejected(NOT_ALLOWED | CLIENT_LEFT)
         """
-        service = generation.services.get(listener)
-        if service is not None:
-            assert isinstance(service.config, InboundConfig | OutboundConfig), "a listener has one upstream"
-            return Routed(service, service.config.upstream, None)
-        interception = generation.interceptions[listener.direction]
+        if listener in generation.services:
+            return None
         try:
             meant = original_destination(sock)
         except OSError as error:
@@ -73,8 +69,22 @@ class Router:
                 "this connection was not redirected but came straight to the interception's own port: connect to the "
                 "port of the app or of the upstream, and `mtls-sidecar intercept apply` if the rules are missing",
             )
+        return meant
+
+    def route(self, generation: Generation, listener: Listener, meant: TcpAddress | None, address: object) -> Routed:
+        """
+        Find the service of a connection that `listener` accepted.
+
+        meant:   its original destination, where it was intercepted
+        address: of the client, as `accept` returned it
+        Raises:  Rejected(NOT_ALLOWED)
+        """
+        if meant is None:
+            service = generation.services[listener]
+            assert isinstance(service.config, InboundConfig | OutboundConfig), "a listener has one upstream"
+            return Routed(service, service.config.upstream, None)
         self._check(listener.direction, meant, address)
-        return Routed(interception.service_for(meant), meant, meant)
+        return Routed(generation.interceptions[listener.direction].service_for(meant), meant, meant)
 
     def _check(self, direction: Direction, meant: TcpAddress, address: object) -> None:
         if direction is Direction.INBOUND:

@@ -90,14 +90,10 @@ class Worker:
         generation, admission = self._store.current, self._admissions[listener.direction]
         remote, local = format_address(address), format_address(sock.getsockname())
         try:
-            routed = self._router.route(generation, listener, sock, address)
-        except Rejected as rejected:
-            self._refuse(listener, sock, (remote, local), rejected)
-            return
-        listener = routed.service.listener
-        if routed.meant is not None:
-            local = str(routed.meant)
-        try:
+            if (meant := self._router.meant(generation, listener, sock)) is not None:
+                local = str(meant)
+            routed = self._router.route(generation, listener, meant, address)
+            listener = routed.service.listener
             admission.check(source_of(address), self._loop.time())
         except Rejected as rejected:
             self._refuse(listener, sock, (remote, local), rejected)

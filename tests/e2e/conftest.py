@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.apps import App, Serve
 from tests.e2e.peers import Peer
 from tests.e2e.pki import Pki
+from tests.e2e.pods import Node, sweep, why_no_pods
 from tests.e2e.sidecar import Sidecar
 from tests.e2e.waiting import Address, until
 
@@ -65,3 +66,15 @@ def start_peer(tmp_path: Path) -> Iterator[Callable[..., Peer]]:
     for peer in running:
         peer.stop()
         sys.stdout.write(f"--- {' '.join(peer.argv)} ---\n{peer.log()}\n")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node; its Pods, and all that was started in them, are gone when the test is over."""
+    if why := why_no_pods():
+        pytest.skip(why)
+    sweep()
+    with contextlib.ExitStack() as closing:
+        made = Node(tmp_path, closing)
+        closing.callback(made.delete)
+        yield made

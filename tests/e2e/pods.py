@@ -21,12 +21,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-
-import pytest
 
 from tests.e2e.apps import App, Serve
 from tests.e2e.pki import Identity
@@ -260,19 +258,7 @@ def interception(
     }
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    """A node; its Pods, and all that was started in them, are gone when the test is over."""
-    if why := why_no_pods():
-        pytest.skip(why)
-    _sweep()
-    with contextlib.ExitStack() as closing:
-        made = Node(tmp_path, closing)
-        closing.callback(made.delete)
-        yield made
-
-
-def _sweep() -> None:
+def sweep() -> None:
     """Remove the namespaces of test processes that were killed before they could."""
     for path in _NAMESPACES.glob(f"{_PREFIX}-*") if _NAMESPACES.is_dir() else ():
         pid = path.name.split("-")[2]

@@ -26,7 +26,7 @@ from proxy.cli.bench_table import print_result
 from proxy.lab.environment import environment
 from proxy.lab.findmax import Slo, SloFault, parse_slo
 from proxy.lab.generator import Generators, LoadFault
-from proxy.lab.handshakes import Asked, Target, sidecar_contenders, target_contenders
+from proxy.lab.handshakes import Asked, Target, engine_of, sidecar_contenders, target_contenders
 from proxy.lab.knee import search
 from proxy.lab.matrix import Matrix, MatrixFault, parse_matrix
 from proxy.lab.meaning import notes
@@ -49,6 +49,7 @@ axes of --matrix, each with its default (and what else it takes):
   version=1.2,1.3          key=p256,rsa2048 (p384 rsa3072 rsa4096 ed25519)     mode=full,resumed
   group=x25519 (p256 p384 x25519mlkem768 ... any)       cipher=aes128 (aes256 chacha20 any, or a suite's name)
   client=cert (none)       chain=1 (certificates that each end sends)          concurrency=16 (clients in flight)
+  engine=auto (openssl, boringssl where it is built)
 
 examples:
   mtls-sidecar bench handshake
@@ -217,17 +218,17 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         else:
             rows = _rounds(args, contenders, generators)
         waited = waiting.share()
-    side = "target" if args.target else "sidecar"
+    engines = {engine_of(cell) for cell in matrix.cells} if args.target is None else {"openssl"}
     return Result(
         kind=Kind.HANDSHAKE,
         started_at=started_at,
-        environment=environment(),
+        environment=environment(", ".join(sorted(engines))),
         seed=args.seed,
         command=shlex.join(["mtls-sidecar", *sys.argv[1:]])[:4096],
         rows=tuple(rows),
         configuration=configuration(args),
         certificates=certificates,
-        sides={side: _address(args.target) if args.target else f"mtls-sidecar {__version__}, one worker"},
+        sides={side: _words(args, side, engines) for side in dict.fromkeys(row.scenario.side for row in rows)},
         target=_address(args.target) if args.target else None,
         maxima=tuple(maxima),
         notes=(*notes(rows, waited), *said),
@@ -258,6 +259,14 @@ def _find_all(
     limited = "Beyond the highest rate found, the client was the bottleneck: the server may well do more."
     rows = [row for each in found for row in each.rows]
     return rows, [each.maximum for each in found], [limited] if any(each.limited for each in found) else []
+
+
+def _words(args: argparse.Namespace, side: str, engines: set[str]) -> str:
+    """What a side of the rows is."""
+    if args.target:
+        return _address(args.target)
+    own = [engine for engine in sorted(engines) if f"({engine})" in side] or sorted(engines)
+    return f"mtls-sidecar {__version__}, STRICT, one worker, engine {', '.join(own)}"
 
 
 def _target(args: argparse.Namespace) -> Target:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from proxy.core.config import DEFAULT_GROUPS, TlsConfig
 from proxy.lab.delayline import DelayLine
 from proxy.lab.matrix import Cell
 from proxy.lab.plan import Arrivals, ClosedLoop, OpenLoop, Plan
@@ -18,6 +19,7 @@ from proxy.lab.results import Certificate, Mode, Scenario, Security, Workload
 from proxy.lab.rounds import Contender
 from proxy.lab.servercpu import ProcessCpu, ServerCpu
 from proxy.lab.testbed import KEY_WORDS, Sidecar, Testbed
+from proxy.tls.engine import find_engine
 from proxy.tls.loadcontext import Credentials, Offer
 
 SIDECAR, TARGET = "sidecar", "target"
@@ -57,14 +59,15 @@ def sidecar_contenders(
     cells: Sequence[Cell], asked: Asked, bed: Testbed, stack: ExitStack
 ) -> tuple[list[Contender], tuple[Certificate, ...]]:
     """Start the sidecars for the cells; returns the contenders, and the kinds of certificates. Raises: LoadFault"""
-    sidecars: dict[tuple[str, int, tuple[str, ...]], tuple[Sidecar, ServerCpu]] = {}
+    sidecars: dict[tuple[str, int, tuple[str, ...], str], tuple[Sidecar, ServerCpu]] = {}
     lines = _Lines(stack, bed.cores.load)
     contenders: list[Contender] = []
     for cell in cells:
         assert cell.key is not None
-        kind = (cell.key, cell.chain_length, _groups(cell))
+        groups, engine = _groups(cell), cell.engine or "auto"
+        kind = (cell.key, cell.chain_length, groups, engine)
         if kind not in sidecars:
-            started = bed.sidecar(cell.key, chain_length=cell.chain_length, groups=kind[2])
+            started = bed.sidecar(cell.key, chain_length=cell.chain_length, groups=groups, engine=engine)
             sidecars[kind] = started, ProcessCpu([started.pid])
         sidecar, server = sidecars[kind]
         target = Target(
@@ -73,8 +76,16 @@ def sidecar_contenders(
             server=server,
             request=_OWN_REQUEST,
         )
-        contenders += _contenders(SIDECAR, cell, asked, target, lines)
+        side = f"{SIDECAR} ({cell.engine})" if cell.engine else SIDECAR
+        contenders += _contenders(side, cell, asked, target, lines)
     return contenders, _kinds(sidecar for sidecar, _ in sidecars.values())
+
+
+def engine_of(cell: Cell) -> str:
+    """The engine that the sidecar for a cell runs on, which is its own choice where none was asked for."""
+    if cell.engine is not None:
+        return cell.engine
+    return find_engine(TlsConfig(groups=_groups(cell) or DEFAULT_GROUPS)).name
 
 
 def target_contenders(cells: Sequence[Cell], asked: Asked, target: Target, stack: ExitStack) -> list[Contender]:

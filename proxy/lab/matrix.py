@@ -55,6 +55,7 @@ class Cell(NamedTuple):
 
     key:    a word of KeyType; None: the target's own, which is not ours to choose
     group:  as OpenSSL and tables name it; None: what the server chooses
+    engine: TLS engine of the sidecar; None: the one that it takes by itself
     cipher: what was asked for, the same word in both versions; suites: the names for the Offer; None as above
     """
 
@@ -67,6 +68,7 @@ class Cell(NamedTuple):
     client_certificate: bool
     chain_length: int
     concurrency: int
+    engine: str | None = None
 
 
 class Matrix(NamedTuple):
@@ -131,9 +133,14 @@ AXES: dict[str, tuple[Read, str]] = {
     "client": (lambda text: _choice({"cert": "cert", "none": None})(text) is not None, "cert"),
     "chain": (_count(MOST_CHAIN), "1"),
     "concurrency": (_count(MOST_CONCURRENCY), "16"),
+    "engine": (_choice({"openssl": "openssl", "boringssl": "boringssl", "auto": None}), "auto"),
 }  # axis -> how a value is read, its default
 TARGET_DEFAULTS = {"group": _ANY, "cipher": _ANY}  # of a server that is somebody's own, what it does is of interest
-NOT_OF_A_TARGET = ("key", "chain")
+NOT_OF_A_TARGET = {
+    "key": "the target's own: it is in its certificates",
+    "chain": "the target's own: it is in its certificates",
+    "engine": "of a sidecar that is started here",
+}
 
 
 def parse_matrix(words: Sequence[str], *, target: bool = False, has_certificate: bool = True) -> Matrix:
@@ -149,7 +156,7 @@ def parse_matrix(words: Sequence[str], *, target: bool = False, has_certificate:
         if not equals or name not in AXES:
             raise MatrixFault(f"{word!r} is no axis: write AXIS=VALUE,VALUE with an axis of {', '.join(AXES)}")
         if target and name in NOT_OF_A_TARGET:
-            raise MatrixFault(f"{name} is the target's own: it is in its certificates, and cannot be chosen here")
+            raise MatrixFault(f"{name} is {NOT_OF_A_TARGET[name]}, and cannot be chosen for a --target")
         if name in values:
             raise MatrixFault(f"the axis {name} is there twice: write all its values behind one `{name}=`")
         values[name] = _values(name, text)
@@ -159,7 +166,7 @@ def parse_matrix(words: Sequence[str], *, target: bool = False, has_certificate:
     for name, default in defaults.items():
         values.setdefault(name, _values(name, default))
     if target:
-        values |= {"key": [None], "chain": [UNKNOWN_CHAIN]}
+        values |= {"key": [None], "chain": [UNKNOWN_CHAIN], "engine": [None]}
     _check_client(values["client"], target=target, has_certificate=has_certificate)
     return _cells(values, target=target)
 
@@ -197,7 +204,8 @@ def _cells(values: Mapping[str, Sequence[str | int | bool | None]], *, target: b
         raise MatrixFault(f"these are {size} combinations; at most {MOST_CELLS} can be measured in one run")
     # The version comes last, so that a table has the two of them side by side.
     names.append(names.pop(0))
-    for key, mode, group, cipher, client, chain, concurrency, version in itertools.product(*(values[n] for n in names)):
+    for combination in itertools.product(*(values[name] for name in names)):
+        key, mode, group, cipher, client, chain, concurrency, engine, version = combination
         why, suites = _suites(str(version), None if target else str(key), cipher)
         if version == "1.2" and group is not None and "MLKEM" in str(group):
             why = f"{group} exists in TLS 1.3 alone"
@@ -216,6 +224,7 @@ def _cells(values: Mapping[str, Sequence[str | int | bool | None]], *, target: b
                 client_certificate=bool(client),
                 chain_length=int(chain or UNKNOWN_CHAIN),
                 concurrency=int(concurrency or 1),
+                engine=None if engine is None else str(engine),
             )
         )
     if not cells:

@@ -194,8 +194,8 @@ class Fleet:
         """Start `bare`, `bare_no_tickets` or `ordinary`."""
         door = ("127.0.0.1", self.free_port())
         pki = self.pki
-        module = "ordinary" if name == "ordinary" else "bare_engine"
-        argv = [sys.executable, "-m", f"bench.yardsticks.{module}", f"127.0.0.1:{door[1]}", f"127.0.0.1:{app_port}"]
+        module = "proxy.lab.ordinaryprocess" if name == "ordinary" else "bench.yardsticks.bare_engine"
+        argv = [sys.executable, "-m", module, f"127.0.0.1:{door[1]}", f"127.0.0.1:{app_port}"]
         argv += [pki.server_cert, pki.server_key, pki.ca]
         argv += {"ordinary": [], "bare": [version, "tickets"], "bare_no_tickets": [version]}[name]
         running, log = self.spawn(name, argv, self.server_core, stack)

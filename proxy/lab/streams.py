@@ -23,7 +23,6 @@ from proxy.tls.loadclient import Negotiated
 from proxy.tls.loadcontext import Credentials, Offer
 
 MODULE = "proxy.lab.streamprocess"
-IN_FLIGHT = 32  # connections that are opened at once: a server that waits pays a wake-up for every step
 _PATIENCE_S = 60.0
 _SLOWEST_BYTES_S = 5e6  # a transfer slower than this is given up
 
@@ -102,9 +101,9 @@ class StreamClient:
         """Say what the next connections are, and drop what is open. Raises: LoadFault"""
         self._ask(Aim(address=address, credentials=credentials, offer=offer, message_bytes=message_bytes), 0.0)
 
-    def open(self, count: int) -> StreamReport:
-        """Open so many more, each with one byte to the app and back. Raises: LoadFault"""
-        return self._ask(Open(count=count, in_flight=IN_FLIGHT), count / 20)
+    def open(self, count: int, in_flight: int = 1) -> StreamReport:
+        """Open so many more, so many at once, each with one byte to the app and back. Raises: LoadFault"""
+        return self._ask(Open(count=count, in_flight=in_flight), count / 20)
 
     def requests(self, seconds: float) -> StreamReport:
         """One request in flight on each, for so long. Raises: LoadFault"""

@@ -1,10 +1,11 @@
 """
-The ordinary way, what most people would write: uvloop, asyncio.start_server(ssl=...), stdlib ssl, two stream pumps.
+A yardstick: the ordinary TLS relay, what most people would write. uvloop, asyncio.start_server(ssl=...), two pumps.
 
-usage: python -m bench.yardsticks.ordinary LISTEN UPSTREAM CERT KEY CA
+    python -m proxy.lab.ordinaryprocess LISTEN UPSTREAM CERT KEY [CA]
 
-It demands a client certificate, hands out session tickets, and lets OpenSSL choose the group: X25519 comes first in
-OpenSSL 3.0 and in the only list that the load offers, so nothing needs to be set (Python cannot before 3.15).
+With CA it demands a client certificate of it. It hands out session tickets, and lets OpenSSL choose the group: X25519
+comes first in OpenSSL 3.0 and in the only list that the load offers, so nothing needs to be set (Python cannot before
+3.15). It runs on Python's own ssl module, which has an OpenSSL of its own.
 """
 
 import asyncio
@@ -14,23 +15,25 @@ import sys
 
 import uvloop
 
-CHUNK_BYTES = 65_536
+MODULE = "proxy.lab.ordinaryprocess"
+_CHUNK_BYTES = 65_536
 
 
-def server_context(cert: str, key: str, ca: str) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3, client certificate required; Python sets a session id context itself, so resumption works."""
+def server_context(cert: str, key: str, ca: str | None) -> ssl.SSLContext:
+    """TLS 1.2 and 1.3; with a CA a client certificate is required. Python sets a session id context, so it resumes."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert, key)
-    context.load_verify_locations(ca)
-    context.verify_mode = ssl.CERT_REQUIRED
+    if ca is not None:
+        context.load_verify_locations(ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     """Copy until the source ends; then the sink is closed."""
     try:
-        while chunk := await source.read(CHUNK_BYTES):
+        while chunk := await source.read(_CHUNK_BYTES):
             sink.write(chunk)
             await sink.drain()
     except (OSError, ssl.SSLError):
@@ -39,7 +42,7 @@ async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None
         sink.close()
 
 
-async def serve(listen: str, upstream: str, cert: str, key: str, ca: str) -> None:
+async def serve(listen: str, upstream: str, cert: str, key: str, ca: str | None = None) -> None:
     """Relay until the process ends."""
     upstream_host, _, upstream_port = upstream.rpartition(":")
 
@@ -60,6 +63,4 @@ async def serve(listen: str, upstream: str, cert: str, key: str, ca: str) -> Non
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 6:
-        raise SystemExit(__doc__)
     uvloop.run(serve(*sys.argv[1:]))

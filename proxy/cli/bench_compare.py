@@ -1,0 +1,138 @@
+"""`mtls-sidecar bench compare`: this proxy beside others, set up for the same mutual TLS, in one run."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tqdm import tqdm
+
+from proxy.cli.bench_options import add_measuring, configuration, now_text
+from proxy.cli.bench_sideoptions import add_amounts, add_sides, among, chosen_engines, conclude, scale_of
+from proxy.cli.bench_sides import Column, Table, print_sides
+from proxy.lab.comparison import CONNECTIONS, line_up, meaning
+from proxy.lab.contest import contest, steps
+from proxy.lab.environment import environment
+from proxy.lab.generator import Generators, LoadFault
+from proxy.lab.peerconfigs import MAX_CONNECTIONS
+from proxy.lab.peers import PEERS
+from proxy.lab.results import Kind, Result
+from proxy.lab.sides import allow_descriptors
+from proxy.lab.streams import StreamClient
+from proxy.lab.testbed import Testbed, split_cores
+from proxy.lab.workloads import Bench
+from proxy.ops.printable import printable
+
+_PROGRAM = "mtls-sidecar bench compare"
+_ROUNDS, _SECONDS, _BULK_MIB, _IDLE = 3, 0.25, 64, 300
+_MEASURED = ("handshake", "request", "bulk", "idle")
+_EXAMPLES = """\
+Every side requires a client certificate of the same CA, speaks TLS 1.2 and 1.3 with X25519 and AES-128-GCM, hands out
+session tickets, has one worker and the same core. Before it is measured it is tried: a client without a certificate and
+one of another CA must be refused. Figures are the CPU of the server's own processes; ratios are to the sidecar's first
+line. Without options it takes under two minutes; for figures to publish: --rounds 7 --seconds 2. docs/benchmarking.md
+explains every figure.
+
+examples:
+  mtls-sidecar bench compare
+  mtls-sidecar bench compare --peers haproxy,envoy --measure handshake
+  mtls-sidecar bench compare --engine openssl --key rsa-2048
+  mtls-sidecar bench compare --rounds 7 --seconds 2 --json compare.json && mtls-sidecar bench report compare.json
+"""
+
+TABLES = (
+    Table(
+        "Handshakes: server CPU of one, its app connection and its end included",
+        tuple(
+            Column(f"{mode} {version}", f"{mode} handshake, TLS {version}", "cpu_per_handshake")
+            for mode in ("full", "resumed")
+            for version in ("1.2", "1.3")
+        ),
+        "",
+    ),
+    Table(
+        "Relaying over TLS 1.3: server CPU, and memory (PSS)",
+        (
+            Column(f"1 KiB request ({CONNECTIONS} open)", "requests", "cpu_per_request"),
+            Column("GB to the app", "upload", "cpu_per_gb"),
+            Column("GB from the app", "download", "cpu_per_gb"),
+            Column("idle connection", "idle connections", "memory_per_connection"),
+        ),
+        "",
+    ),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--peers",
+        type=among("peer", tuple(PEERS)),
+        default=tuple(PEERS),
+        metavar="NAMES",
+        help=f"which of {','.join(PEERS)} (default: all that are installed), or none",
+    )
+    add_sides(parser)
+    parser.add_argument(
+        "--measure",
+        type=among("measurement", _MEASURED),
+        default=_MEASURED,
+        metavar="WHAT",
+        help=f"which of {','.join(_MEASURED)} (default: all)",
+    )
+    add_amounts(parser, bulk_mib=_BULK_MIB, idle=_IDLE)
+    add_measuring(parser, rounds=_ROUNDS, seconds=_SECONDS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare; returns 0, 1 when a side could not be measured or a file not be written."""
+    try:
+        result = _measure(args)
+    except LoadFault as fault:
+        print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
+        return 1
+    ours = next(side for side in result.sides if side.startswith("sidecar"))
+    print_sides(result, [table._replace(base=ours) for table in TABLES])
+    return conclude(_PROGRAM, result, args.json)
+
+
+def _measure(args: argparse.Namespace) -> Result:
+    started_at, cores = now_text(), split_cores()
+    wanted = chosen_engines(args)
+    allow_descriptors(args.idle + MAX_CONNECTIONS)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-"))
+        bar = stack.enter_context(tqdm(desc="starting", unit="step", disable=None, leave=False))
+        bed = stack.enter_context(Testbed(Path(folder), cores))
+        bench = Bench(
+            client=stack.enter_context(StreamClient(cores.load)),
+            generators=stack.enter_context(Generators(args.processes, cores.load)),
+            scale=scale_of(args),
+            key=args.key,
+        )
+        peers = [PEERS[name] for name in args.peers]
+        field = line_up(bed, bench, wanted, peers, args.measure, stack, bar.set_description_str)
+        bar.reset(total=steps(field.entries, args.rounds))
+
+        def progress(step: str) -> None:
+            bar.set_description_str(step)
+            bar.update()
+
+        rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
+    notes = [*meaning(rows), *field.notes, *([cores.note] if cores.note else [])]
+    return Result(
+        kind=Kind.COMPARE,
+        started_at=started_at,
+        environment=environment(wanted[0]),
+        seed=args.seed,
+        command=shlex.join(["mtls-sidecar", *sys.argv[1:]])[:4096],
+        rows=tuple(rows),
+        configuration=configuration(args),
+        certificates=bed.identities(args.key).certificates,
+        sides=field.words,
+        notes=tuple(notes),
+    )

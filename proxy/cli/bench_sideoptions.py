@@ -1,0 +1,84 @@
+"""Options that `bench compare` and `bench relay` share, and how both end."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from proxy.cli.bench_options import whole
+from proxy.lab.generator import LoadFault
+from proxy.lab.results import Result, write
+from proxy.lab.sides import engines
+from proxy.lab.testbed import KEY_WORDS
+from proxy.lab.workloads import Scale
+from proxy.ops.printable import printable
+
+
+def add_sides(parser: argparse.ArgumentParser) -> None:
+    """Declare what the sidecars are: --engine, --key."""
+    parser.add_argument(
+        "--engine",
+        type=among("engine", ("openssl", "boringssl")),
+        metavar="NAMES",
+        help="TLS engines of the sidecar, one line for each (default: all that are built here)",
+    )
+    parser.add_argument(
+        "--key", choices=list(KEY_WORDS), default="ecdsa-p256", help="of all certificates (default: %(default)s)"
+    )
+
+
+def add_amounts(parser: argparse.ArgumentParser, *, bulk_mib: int, idle: int) -> None:
+    """Declare how much is moved and held: --bulk, --idle."""
+    parser.add_argument(
+        "--bulk",
+        type=whole(1, 1 << 20),
+        default=bulk_mib,
+        metavar="MIB",
+        help="of a bulk transfer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--idle",
+        type=whole(1, 4000),
+        default=idle,
+        metavar="N",
+        help="connections that are held to see their memory (default: %(default)s)",
+    )
+
+
+def conclude(program: str, result: Result, file: str | None) -> int:
+    """Write the result where that was asked for; returns the exit status."""
+    if file is not None:
+        try:
+            write(file, result)
+        except OSError as error:
+            why = error.strerror or str(error)
+            print(f"{program}: {printable(file)} cannot be written: {why}", file=sys.stderr)
+            return 1
+    return 1 if any(row.fault for row in result.rows) else 0
+
+
+def chosen_engines(args: argparse.Namespace) -> tuple[str, ...]:
+    """Those that were asked for, or all. Raises: LoadFault when one is not built here"""
+    built = engines()
+    wanted: tuple[str, ...] = args.engine or built
+    for name in wanted:
+        if name not in built:
+            raise LoadFault(f"the engine {name} is not built here; there is {', '.join(built)}")
+    return wanted
+
+
+def scale_of(args: argparse.Namespace) -> Scale:
+    """How much of everything was asked for."""
+    return Scale(seconds=args.seconds, bulk_bytes=args.bulk << 20, idle=args.idle)
+
+
+def among(what: str, names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A type that reads some of the names, with commas between them; "none" is none."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip() and text != "none"))
+        for name in found:
+            if name not in names:
+                raise argparse.ArgumentTypeError(f"{name!r} is no {what}: there are {', '.join(names)}")
+        return found
+
+    return read

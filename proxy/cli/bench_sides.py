@@ -1,0 +1,101 @@
+"""The tables of `bench compare` and `bench relay`: one line a side, one column a figure, with the ratio to one side."""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from proxy.cli.terminal import Colour, paint
+from proxy.lab.contest import kind_of
+from proxy.lab.measures import BY_KEY, Measure
+from proxy.lab.results import Result, Row
+from proxy.lab.stats import Verdict, paired_ratio, ratio, verdict
+from proxy.lab.summary import caveats
+from proxy.lab.words import UNKNOWN, amount
+from proxy.ops.printable import printable
+
+
+class Beside(StrEnum):
+    """What stands beside a figure."""
+
+    RATIO = "ratio"
+    ADDED = "added"
+    NOTHING = "nothing"
+
+
+class Column(NamedTuple):
+    """kind: of `contest.kind_of`; measure: a key of lab/measures.py"""
+
+    title: str
+    kind: str
+    measure: str
+    beside: Beside = Beside.RATIO
+
+
+class Table(NamedTuple):
+    """Some columns. base: the side that the others are put in relation to"""
+
+    caption: str
+    columns: tuple[Column, ...]
+    base: str
+
+
+def print_sides(result: Result, tables: Sequence[Table]) -> None:
+    """Print the tables that have figures, who took part, and what it means."""
+    for table in tables:
+        columns = [column for column in table.columns if any(_is_of(row, column) for row in result.rows)]
+        if columns:
+            print(f"\n{printable(table.caption)}\n")
+            print(_text(result.rows, columns, table.base))
+    print(f"\n{paint('Who took part', Colour.STRONG, sys.stdout)}")
+    for side, words in result.sides.items():
+        print(f"  {printable(side)}: {printable(words)}.")
+    print(f"\n{paint('What it means', Colour.STRONG, sys.stdout)}")
+    for sentence in caveats(result):
+        print(f"  {printable(sentence)}")
+
+
+def _text(rows: Sequence[Row], columns: Sequence[Column], base: str) -> str:
+    sides = dict.fromkeys(row.scenario.side for row in rows)
+    found = {(row.scenario.side, kind_of(row.scenario)): row for row in rows}
+    lines = []
+    for side in sides:
+        cells = [_cell(found.get((side, column.kind)), found.get((base, column.kind)), column) for column in columns]
+        if any(cell not in ("", "unknown") for cell in cells):
+            lines.append([side, *(cell or UNKNOWN for cell in cells)])
+    headers = ["", *(column.title for column in columns)]
+    return tabulate(lines, headers, disable_numparse=True, colalign=("left", *("right" for _ in columns)))
+
+
+def _is_of(row: Row, column: Column) -> bool:
+    return kind_of(row.scenario) == column.kind and BY_KEY[column.measure].figure(row) is not None
+
+
+def _cell(row: Row | None, base: Row | None, column: Column) -> str:
+    """Empty where the side does not have such a row; "failed" where it has none that is whole."""
+    if row is None:
+        return ""
+    measure = BY_KEY[column.measure]
+    figure = measure.figure(row)
+    if figure is None:
+        return "failed" if row.fault else "unknown"
+    text = amount(figure.value, measure.unit)
+    return f"{text} {_beside(row, base, measure, column.beside)}".rstrip()
+
+
+def _beside(row: Row, base: Row | None, measure: Measure, beside: Beside) -> str:
+    if base is None or base is row or beside is Beside.NOTHING:
+        return ""
+    ours, theirs = measure.figure(row), measure.figure(base)
+    if ours is None or theirs is None:
+        return ""
+    if beside is Beside.ADDED:
+        return f"{'+' if ours.value >= theirs.value else '-'}{amount(abs(ours.value - theirs.value), measure.unit)}"
+    new, old = measure.values(row), measure.values(base)
+    factor = paired_ratio(new, old) or ratio(new, old)
+    if factor is None:
+        return ""
+    # The quotient of the medians, which people check by hand; the rounds in pairs say whether it is more than noise.
+    return f"{'~' if verdict(factor) is Verdict.NOISE else ''}{ours.value / theirs.value:.2f}x"

@@ -1,0 +1,120 @@
+"""
+`bench compare`: the sidecar on each of its engines, the proxies of other people, and OpenSSL alone, in one contest.
+
+Each side has an app of its own behind it, all have the servers' core, and each is tried (`sides.check`) before it may
+take part. What is missing, does not start or serves whom it must not is named, with what to do, and left out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
+
+from proxy.lab.contest import Entry, by_kind
+from proxy.lab.floor import Floor, Work
+from proxy.lab.generator import LoadFault
+from proxy.lab.measures import BY_KEY
+from proxy.lab.peers import Peer
+from proxy.lab.results import Mode, Row, Security, Workload
+from proxy.lab.sides import VERSIONS, Side, Stranger, check, peer, sidecar
+from proxy.lab.testbed import Testbed
+from proxy.lab.words import amount
+from proxy.lab.workloads import FLOOR, Bench, bulk, floor, handshakes, idle, requests
+
+CONNECTIONS = 64  # with a request in flight on each
+
+CPU = BY_KEY["cpu_per_handshake"]
+
+Start = Callable[[], Side]
+
+
+class Field(NamedTuple):
+    """Who takes part. words: what each side is, by its name; notes: who does not, and why"""
+
+    entries: list[Entry]
+    words: dict[str, str]
+    notes: list[str]
+
+
+def line_up(
+    bed: Testbed,
+    bench: Bench,
+    engines: Sequence[str],
+    peers: Sequence[Peer],
+    measured: Sequence[str],
+    stack: ExitStack,
+    progress: Callable[[str], None],
+) -> Field:
+    """
+    Start and try all sides.
+
+    measured: of "handshake", "request", "bulk", "idle"; stack: ends the floor's process
+    Raises:   LoadFault when not even a sidecar can be had
+    """
+    starts: dict[str, Start] = {f"sidecar ({name})": partial(sidecar, bed, bench.key, name) for name in engines}
+    starts |= {each.name: partial(peer, bed, each, bench.key) for each in peers if each.program() is not None}
+    stranger = Stranger(bed.folder / "stranger", bench.key)
+    entries, words, notes = list[Entry](), dict[str, str](), list[str]()
+    for name, start in starts.items():
+        progress(f"starting and trying {name}")
+        try:
+            side = start()
+            seen = check(side, stranger, bench.key)
+        except LoadFault as fault:
+            notes.append(f"{name} is not measured: {fault}")
+            continue
+        words[name] = f"{side.words}; {seen}"
+        entries += _entries(bed, bench, side, start, measured)
+    if not any(name.startswith("sidecar") for name in words):
+        raise LoadFault("no sidecar takes part, so there is nothing to compare with: " + " ".join(notes))
+    words[FLOOR] = "server and client of the sidecar's OpenSSL in one process, the server's calls alone; no network"
+    entries += _floor(bench, bed, stack.enter_context(Floor(bed.cores.server)), measured)
+    missing = [f"{each.title} ({each.install})" for each in peers if each.program() is None]
+    if missing:
+        notes.append(f"Not installed here, so not compared: {', '.join(missing)}")
+    return Field(entries, words, notes)
+
+
+def _entries(bed: Testbed, bench: Bench, side: Side, start: Start, measured: Sequence[str]) -> Iterator[Entry]:
+    if "handshake" in measured:
+        for mode in Mode:
+            for version in VERSIONS:
+                yield handshakes(bench, side, version, mode)
+    if "request" in measured:
+        yield requests(bench, side, CONNECTIONS)
+    if "bulk" in measured:
+        yield bulk(bench, side, Workload.UPLOAD)
+        yield bulk(bench, side, Workload.DOWNLOAD)
+    if "idle" in measured:
+        yield idle(bench, side.name, Security.MUTUAL_TLS, start, lambda fresh: bed.stop(fresh.pids[0]))
+
+
+def _floor(bench: Bench, bed: Testbed, bottom: Floor, measured: Sequence[str]) -> Iterator[Entry]:
+    identities = bed.identities(bench.key)
+    if "handshake" in measured:
+        for mode in Mode:
+            for version in VERSIONS:
+                yield floor(bench, bottom, identities, Work(mode.value), version=version, mode=mode)
+    if "request" in measured:
+        yield floor(bench, bottom, identities, Work.REQUEST)
+    if "bulk" in measured:
+        yield floor(bench, bottom, identities, Work.UPLOAD)
+        yield floor(bench, bottom, identities, Work.DOWNLOAD)
+
+
+def meaning(rows: Sequence[Row]) -> list[str]:
+    """What part of a sidecar's handshake is TLS itself, and who needs least; sentences."""
+    said = []
+    for kind, found in by_kind(rows).items():
+        figures = {row.scenario.side: figure.value for row in found if (figure := CPU.figure(row)) is not None}
+        ours = next((side for side in figures if side.startswith("sidecar")), None)
+        bottom = figures.pop(FLOOR, None)
+        if ours is None or len(figures) < 2:
+            continue
+        least = min(figures, key=lambda side: figures[side])
+        words = f"Of the {amount(figures[ours], CPU.unit)} of a {kind}, on {ours}"
+        if bottom is not None:
+            words += f", {amount(bottom, CPU.unit)} are TLS itself ({FLOOR})"
+            words += "; sockets, the way to the app, identity, policy and Python are the rest"
+        said.append(f"{words}. {least} needs least: {amount(figures[least], CPU.unit)}.")
+    return said

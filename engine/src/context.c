@@ -22,7 +22,7 @@ static const uint16_t signatures[] = {
 #define TEXT(number) #number
 #define TEXT_OF(macro) TEXT(macro)
 
-const char *bs_version(void) { return "API " TEXT_OF(BORINGSSL_API_VERSION) ", " BS_RELEASE; }
+const char *bs_version(void) { return "BoringSSL API " TEXT_OF(BORINGSSL_API_VERSION) " (" BS_RELEASE ")"; }
 
 const char *bs_last_words(void) {
   const char *words = ERR_reason_error_string(ERR_peek_error());

@@ -12,7 +12,8 @@ import sys
 import time
 
 from proxy import __version__
-from proxy.core.config import Config
+from proxy.cli.enginecheck import judge_engine
+from proxy.core.config import Config, Engine
 from proxy.core.configfile import ConfigFaults
 from proxy.net.sockets import ListenFault, inherited_sockets, open_socket
 from proxy.ops import log as logs
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = read_source(args.config)
         config = source.parse()
+        judge_engine(config.tls, file=args.config)
     except ConfigFaults as faults:
         print(f"{faults}\n\nNothing was started. `mtls-sidecar validate` shows the same list.", file=sys.stderr)
         return 2
@@ -61,14 +63,17 @@ def run(args: argparse.Namespace) -> int:
 async def _alone(config: Config, path: str | None) -> int:
     """Everything in this process."""
     from proxy.ops.sidecar import Sidecar, metrics_of
-    from proxy.tls.binding import openssl_version
+    from proxy.tls.engine import boringssl_is_broken, find_engine
 
     log = logs.configure(config.log.level, config.log.format, sys.stderr)
     report_bugs(log)
     inherited = inherited_sockets(os.environ, os.getpid())
+    engine = find_engine(config.tls)
     log.info(
-        "starting", version=__version__, tls_engine="openssl", tls_engine_version=openssl_version(), pid=os.getpid()
+        "starting", version=__version__, tls_engine=engine.name, tls_engine_version=engine.version, pid=os.getpid()
     )
+    if config.tls.engine is Engine.AUTO and (why := boringssl_is_broken()) is not None:
+        log.warning("notice", detail=f"BoringSSL is installed and cannot be used, so OpenSSL serves: {why}")
     sidecar = Sidecar(
         config,
         config_path=path,

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+from proxy.cli.enginecheck import judge_engine
 from proxy.cli.identitycheck import judge_identity_files
 from proxy.core.config import Config, InboundConfig, InterceptConfig, OutboundConfig
 from proxy.core.configfile import ConfigFaults
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Validate; returns 0 where nothing is wrong, else 2."""
     try:
         config = read_config_file(args.config)
+        judge_engine(config.tls, file=args.config)
         warnings = warnings_of(config)
         if not args.skip_identity_files:
             warnings += _check_identity_files(config, file=args.config)

@@ -66,12 +66,8 @@ TLS = Table(
         ),
         Field(
             name="engine",
-            kind=enum_kind(
-                config.Engine,
-                only=("auto", "openssl"),
-                hints={"boringssl": "it is not built into this version; use auto or openssl"},
-            ),
-            meaning="Which TLS implementation carries the bytes; auto: the fastest that is built in.",
+            kind=enum_kind(config.Engine),
+            meaning="Which TLS implementation carries the bytes; auto: BoringSSL where it is installed, else OpenSSL.",
         ),
         Field(
             name="verdict_cache",

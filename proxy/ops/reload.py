@@ -24,6 +24,7 @@ from proxy.ops.failures import CONFIGURATION, IDENTITY, Failures, mended
 from proxy.tls.identityreader import read_identity
 from proxy.tls.material import check_identity
 from proxy.tls.store import Generation, build_generation
+from proxy.tls.ticketkeys import new_secret
 
 
 class Reloader:
@@ -35,6 +36,7 @@ class Reloader:
                  (what it returns is called when the log has said what was published)
     notice:      told of what cannot change in place and was kept, and of warnings, one sentence each
     number_from: generations count on from here: a worker that took a dead one's place goes on where its siblings are
+    ticket_secret: as build_generation's; None draws one, which holds as long as this lives
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Reloader:
         clock: Callable[[], float],
         notice: Callable[[str], None],
         number_from: int = 0,
+        ticket_secret: bytes | None = None,
     ) -> None:
         self.config = config
         self.generation: Generation | None = None
@@ -58,6 +61,7 @@ class Reloader:
         self._clock = clock
         self._notice = notice
         self._number_from = number_from
+        self._ticket_secret = ticket_secret or new_secret()
         self._lock = asyncio.Lock()
 
     async def load_first(self) -> None:
@@ -148,7 +152,7 @@ class Reloader:
             return False
         now = self._clock()
         material = before.material if before is not None and same_identity else check_identity(files, now)
-        generation = build_generation(self._number + 1, config, material, self._clock)
+        generation = build_generation(self._number + 1, config, material, self._clock, self._ticket_secret)
         say_what_follows = await self._apply(generation)
         self.generation, self.config, self.published_at = generation, config, now
         self.failures.forget(IDENTITY)  # a broken configuration stays broken when a certificate rotates

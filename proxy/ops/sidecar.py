@@ -33,7 +33,7 @@ from proxy.ops.observers import Observers
 from proxy.ops.reload import Reloader
 from proxy.ops.views import certs_view, config_view, connections_view
 from proxy.ops.watcher import FileWatch
-from proxy.tls.binding import openssl_version
+from proxy.tls.engine import find_engine
 from proxy.tls.identityreader import paths_of
 from proxy.tls.store import Generation, Store
 
@@ -53,7 +53,8 @@ class State(Enum):
 
 def metrics_of(config: Config) -> Metrics:
     """The metrics of a process that serves this configuration."""
-    return Metrics(listeners(config), version=__version__, tls_engine="openssl", tls_engine_version=openssl_version())
+    engine = find_engine(config.tls)
+    return Metrics(listeners(config), version=__version__, tls_engine=engine.name, tls_engine_version=engine.version)
 
 
 class Sidecar:
@@ -62,6 +63,7 @@ class Sidecar:
 
     config_path: the file to watch for changes; None where somebody else does, and calls `reload`
     number_from: generations count on from here
+    ticket_secret: what session tickets are sealed with, the same in all workers; None for a sidecar alone
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Sidecar:
         metrics: Metrics,
         clock: Callable[[], float],
         number_from: int = 0,
+        ticket_secret: bytes | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._config_path = config_path
@@ -101,6 +104,7 @@ class Sidecar:
             clock=clock,
             notice=lambda sentence: log.warning("notice", detail=sentence),
             number_from=number_from,
+            ticket_secret=ticket_secret,
         )
         metrics.watch(lambda: self._worker.live_bytes() if self._worker is not None else iter(()))
         metrics.watch_log(lambda: log.dropped)
@@ -138,7 +142,12 @@ class Sidecar:
             {"direction": listener.direction, "listener": listener.name, "address": address}
             for listener, address in (worker.listeners if worker is not None else [])
         ]
-        return {**config_view(self._reloader.config), "listening": bound}
+        engine = find_engine(self._reloader.config.tls)
+        return {
+            **config_view(self._reloader.config),
+            "tls_engine": {"name": engine.name, "version": engine.version},
+            "listening": bound,
+        }
 
     async def connections(self) -> Sequence[Mapping[str, object]]:
         """The open connections."""

@@ -110,7 +110,10 @@ class Supervisor:
             for address, listener in entrances(self._config).items()
             if address in self._sockets
         ]
-        return {**config_view(self._config), "listening": bound}
+        statuses = [handle.status for handle in self._fleet.handles if handle.status is not None]
+        name, version = statuses[0].tls_engine if statuses else ("", "")
+        engine = {"tls_engine": {"name": name, "version": version}} if name else {}
+        return {**config_view(self._config), **engine, "listening": bound}
 
     async def connections(self) -> Sequence[Mapping[str, object]]:
         """The open connections of all workers."""

@@ -21,6 +21,7 @@ from proxy.ops.metricsmerge import MergedMetrics
 from proxy.ops.metricsmerge import encode as encode_families
 from proxy.ops.workerhandle import Addresses, Backoff, WorkerHandle, describe_end, read_outcome, read_rows
 from proxy.ops.workerlink import LinkLost, Order, Show, Start, What
+from proxy.tls.ticketkeys import new_secret
 
 ASK_S = 2.0  # for what a worker can say at once
 EXIT_GAVE_UP = 3  # ops/workerprocess.py, whose imports are no business of this process
@@ -81,6 +82,7 @@ class Fleet:
         self._log = log
         self._assignment = assignment
         self._gave_up = gave_up
+        self._ticket_secret = new_secret()  # for as long as this sidecar lives, so that a restarted worker has it too
         self._spawn = spawn
         self._handles: dict[int, WorkerHandle] = {}
         self._serials = 0
@@ -135,7 +137,7 @@ class Fleet:
         try:
             source, sockets, level = self._assignment()
             number_from = max(0, self.generation - 1)
-            handle.start(Start(number, self.size, source, level, number_from), sockets)
+            handle.start(Start(number, self.size, source, level, number_from, self._ticket_secret), sockets)
             await handle.gone.wait()
             status = await handle.reap()
         finally:

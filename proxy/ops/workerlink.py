@@ -42,13 +42,23 @@ class Sockets(msgspec.Struct, frozen=True, tag=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Serve. number: 1 to `workers`; number_from: generations count on from here."""
+    """
+    Serve.
+
+    number:        1 to `workers`
+    number_from:   generations count on from here
+    ticket_secret: what session tickets are sealed with (tls/ticketkeys.py); in no text that this has
+    """
 
     number: int
     workers: int
     source: Source
     log_level: LogLevel
     number_from: int
+    ticket_secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Start(number={self.number}, workers={self.workers}, number_from={self.number_from})"
 
 
 class Reload(msgspec.Struct, frozen=True, tag=True):
@@ -92,12 +102,18 @@ class Ordered(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, tag=True):
-    """Said by a worker every second without being asked. digest: of its identity, empty while it has none."""
+    """
+    Said by a worker every second without being asked.
+
+    digest:     of its identity, empty while it has none
+    tls_engine: which one it serves with, and the engine's version
+    """
 
     ready: bool
     detail: str
     generation: int
     digest: str
+    tls_engine: tuple[str, str] = ("", "")
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):

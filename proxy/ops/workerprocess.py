@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Coroutine
 
+from proxy import __version__
 from proxy.core.config import ListenAddress, socket_key
 from proxy.core.configchange import keep_fixed, share_of
 from proxy.net.sockets import ListenFault, ListeningSocket
@@ -42,6 +43,7 @@ from proxy.ops.workerlink import (
     decode_ordered,
     encode,
 )
+from proxy.tls.engine import find_engine
 
 EXIT_GAVE_UP = 3  # no valid identity in time: the log has said so
 START_WITHIN_S = 30.0
@@ -69,6 +71,11 @@ class WorkerProcess:
         log = logs.configure(start.log_level, self._config.log.format, sys.stderr, worker=start.number)
         report_bugs(log)
         self._metrics = metrics_of(self._config)
+        engine = find_engine(self._config.tls)
+        self._tls_engine = engine.name, engine.version
+        log.info(
+            "starting", version=__version__, tls_engine=engine.name, tls_engine_version=engine.version, pid=os.getpid()
+        )
         sidecar = Sidecar(
             self._config,
             config_path=None,
@@ -78,6 +85,7 @@ class WorkerProcess:
             metrics=self._metrics,
             clock=time.time,  # noqa: TID251  the wall clock of this process
             number_from=start.number_from,
+            ticket_secret=start.ticket_secret,
         )
         await sidecar.set_log_level(start.log_level)  # PUT /log-level holds for a worker that is started later, too
         self._sidecar = sidecar
@@ -184,7 +192,7 @@ class WorkerProcess:
     async def _report(self, sidecar: Sidecar) -> None:
         while True:
             ready, detail = sidecar.ready()
-            self._link.send(encode(Status(ready, detail, sidecar.generation, sidecar.digest)))
+            self._link.send(encode(Status(ready, detail, sidecar.generation, sidecar.digest, self._tls_engine)))
             await asyncio.sleep(HEARTBEAT_S if ready else EAGER_S)
 
 

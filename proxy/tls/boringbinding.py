@@ -40,7 +40,7 @@ NOBODY: Any = ffi.new("bs_connection *")  # what a closed connection points to: 
 
 
 def boringssl_version() -> str:
-    """Which BoringSSL this is, e.g. "API 42, grpcio 1.85.3": it numbers its interface, not itself."""
+    """Which BoringSSL this is, e.g. "BoringSSL API 42 (grpcio 1.85.3)": it numbers its interface, not itself."""
     return str(distribution.VERSION)
 
 

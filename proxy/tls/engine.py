@@ -141,6 +141,14 @@ def boringssl_is_broken() -> str | None:
     return None
 
 
+def installed_versions() -> str:
+    """The engines that are here, the one that `auto` prefers first: for --version."""
+    try:
+        return f"{boringssl_engine().version}, {openssl_engine().version}"
+    except ImportError:
+        return openssl_engine().version
+
+
 def openssl_engine() -> TlsEngine:
     """The engine that is always there."""
     from proxy.tls import binding

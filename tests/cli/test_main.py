@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,12 @@ def install(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
     monkeypatch.setattr(entry, "COMMANDS", {"fake": entry.Command("fake_command", "does what the test says")})
 
 
-def test_the_version_names_the_program_and_openssl(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_names_the_program_and_its_engines(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith(f"mtls-sidecar {__version__} (OpenSSL ")
+    words = capsys.readouterr().out
+    assert words.startswith(f"mtls-sidecar {__version__} (")
+    assert "OpenSSL 4" in words or "OpenSSL 3" in words
+    assert ("BoringSSL API" in words) is (find_spec("mtls_sidecar_boringssl") is not None)
 
 
 def test_without_a_command_the_help_is_shown_and_the_status_is_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -260,7 +260,7 @@ FAULTS = [
     (with_top("tls: {groups: [prime256v1]}"), 7, "tls.groups[0]", "write P-256"),
     (with_top("tls: {groups: [x25519]}"), 7, "tls.groups[0]", "did you mean `X25519`?"),
     (with_top("tls: {groups: X25519}"), 7, "tls.groups", "put it in brackets"),
-    (with_top("tls: {engine: boringssl}"), 7, "tls.engine", "not built into this version; use auto or openssl"),
+    (with_top("tls: {engine: wolfssl}"), 7, "tls.engine", "boringssl"),
     # numbers
     (with_top("timeouts: {idle_s: true}"), 7, "timeouts.idle_s", "got a boolean 'true'"),
     (with_top("timeouts: {idle_s: -1}"), 7, "timeouts.idle_s", "cannot be negative"),

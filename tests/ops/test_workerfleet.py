@@ -133,7 +133,13 @@ async def test_a_dead_worker_is_started_again_under_its_number(world: World) -> 
         await world.until_workers(3)
         third = world.workers[2]
         assert (third.number, third.serial) == (1, 3)
-        assert third.started == Start(1, 2, SOURCE, LogLevel.INFO, 6)  # its first generation is its siblings' seventh
+        assert first.started is not None
+        assert second.started is not None
+        secret = first.started.ticket_secret
+        assert len(secret) == 32
+        assert secret == second.started.ticket_secret  # or a ticket would open at the worker alone that gave it out
+        assert third.started == Start(1, 2, SOURCE, LogLevel.INFO, 6, secret)  # its generation is its siblings' seventh
+        assert repr(secret) not in repr(third.started)
         assert world.fleet.counts.restarts.value == 1
         detail = "process 1001: ended by SIGKILL (somebody's, or the kernel's where memory ran out)"
         assert ("worker ended", {"worker": 1, "detail": detail, "restart_in_s": 0.1}) in world.log.lines

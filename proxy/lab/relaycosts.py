@@ -129,5 +129,5 @@ def _bottom(rows: Sequence[Row]) -> Iterator[str]:
         without, with_one = sorted(found.values())
         yield (
             f"The client certificate costs the server {amount(with_one - without, cpu.unit)} of each full handshake, "
-            f"and nothing after it ({FLOOR}: {amount(without, cpu.unit)} without, {amount(with_one, cpu.unit)} with it)."
+            f"nothing later ({FLOOR}: {amount(without, cpu.unit)} without, {amount(with_one, cpu.unit)} with it)."
         )

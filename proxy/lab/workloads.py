@@ -104,7 +104,7 @@ def handshakes(bench: Bench, side: Side, version: str, mode: Mode) -> Entry:
 
 
 def connects(bench: Bench, side: Side, in_flight: int) -> Entry:
-    """New connections, plaintext or TLS in full, each with one byte each way; one at a time to see how long one takes."""
+    """New connections, plaintext or TLS in full, with one byte each way; one at a time shows how long one takes."""
     count = bench.scale.connections if in_flight > 1 else bench.scale.connections // 4
     scenario = bench.scenario(side.name, side.security, Workload.HANDSHAKE, concurrency=in_flight)
 

@@ -176,6 +176,8 @@ def assemble(environment: Path, target: Path, programs: Iterable[str]) -> Root:
     for file, text in FILES.items():
         (target / file).write_text(text)
     (target / "tmp").chmod(0o1777)
+    if os.geteuid() == 0:  # a new volume of Docker's takes the owner of the folder that it is mounted on
+        os.chown(target / "run" / "svid", UID, UID)
     root.note_packages()
     # Whoever runs on it cannot write, so bytecode is there from the start; by hash, as an image may set every mtime.
     for folder in (library, environment):

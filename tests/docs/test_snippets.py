@@ -5,11 +5,9 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from proxy.cli.main import COMMANDS, available_commands
 from proxy.core.config import AdminConfig, TcpAddress
@@ -21,7 +19,6 @@ CONFIGURATIONS = [
     block for page in PAGES for block in blocks_of(page) if block.language == "yaml" and "identity:" in block.text
 ]
 COMMAND_LINES = [(page, line) for page in PAGES for line in commands_of(page)]
-MANIFEST = REPOSITORY / "deploy" / "kubernetes" / "orders.yaml"
 NO_COMMANDS_YET = {"probe", "bench", "inject"}
 
 
@@ -34,31 +31,6 @@ def test_configurations_and_commands_were_found() -> None:
     """Else the other tests of this file would be true of nothing."""
     assert {block.page.name for block in CONFIGURATIONS} >= {"README.md", "operations.md"}
     assert {line.split()[0] for _, line in COMMAND_LINES} >= available_commands().keys() - {"demo"}
-
-
-def test_the_configuration_beside_the_units_has_no_fault() -> None:
-    folder = REPOSITORY / "deploy" / "systemd"
-    config = read_config((folder / "config.yaml").read_bytes(), file="config.yaml")
-    name = re.search(r"^FileDescriptorName=(\S+)$", (folder / "mtls-sidecar.socket").read_text(), re.MULTILINE)
-    assert name is not None
-    assert str(config.inbound[0].listen) == f"systemd:{name.group(1)}"
-
-
-def test_the_pod_runs_the_configuration_of_its_config_map() -> None:
-    config_map, deployment, service = yaml.safe_load_all(MANIFEST.read_text())
-    config = read_config(config_map["data"]["config.yaml"].encode(), file="config.yaml")
-    pod = deployment["spec"]["template"]["spec"]
-    sidecar = pod["initContainers"][0]
-    ports = {port["name"]: port["containerPort"] for port in sidecar["ports"]}
-    assert config.health is not None
-    assert [str(config.inbound[0].listen), str(config.health.listen)] == [
-        f"0.0.0.0:{ports['mtls']}",
-        f"0.0.0.0:{ports['health']}",
-    ]
-    assert service["spec"]["ports"][0]["targetPort"] in ports
-    assert {mount["name"] for mount in sidecar["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
-    assert pod["terminationGracePeriodSeconds"] > config.timeouts.drain_delay_s + config.timeouts.drain_s
-    assert sidecar["startupProbe"]["failureThreshold"] > config.identity.wait_s
 
 
 @pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=str)
@@ -101,12 +73,6 @@ def test_the_troubleshooting_table_names_reasons_alone() -> None:
     page = (REPOSITORY / "docs" / "operations.md").read_text()
     words = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", page))
     assert words - set(Reason) == set()
-
-
-def test_the_image_is_of_this_version() -> None:
-    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-    assert f'image.version="{version}"' in (REPOSITORY / "Dockerfile").read_text()
-    assert f"image: mtls-sidecar:{version}" in MANIFEST.read_text()
 
 
 def test_the_image_asks_the_admin_listener_at_its_default_address_for_its_health() -> None:

@@ -1,0 +1,187 @@
+"""
+What lies under deploy/ for Kubernetes is valid in three versions of it, holds together, and says what the code says.
+
+A new manifest is found by itself. Objects of custom kinds have no schema here; which kinds those are is a list, so that
+a slip in `kind` does not become one.
+"""
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from proxy import __version__
+from proxy.core.config import Config, Mode, TcpAddress
+from proxy.core.configfile import read_config
+from proxy.pod.redirect import INBOUND_PORT, OWN_PORTS, PROXY_GID, PROXY_UID
+from tests.deploy.manifests import DEPLOY, KUSTOMIZATIONS, Json, Rendered, containers, files, kustomized, plain
+
+pytestmark = pytest.mark.needs("kubectl")
+
+VERSIONS = ("1.29", "1.33", "1.37")  # the first with native sidecars by default, one between, the newest
+CUSTOM = {
+    ("cert-manager.io/v1", "Certificate"),
+    ("cert-manager.io/v1", "ClusterIssuer"),
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+}
+HEALTH_PORT = OWN_PORTS[-1]
+SIDECAR = "mtls-sidecar"
+OVERLAYS = DEPLOY / "kubernetes" / "overlays"
+READ_ONLY = [folder for folder in KUSTOMIZATIONS if (folder / "..").resolve() == OVERLAYS or folder.name == "base"]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(DEPLOY).as_posix()
+
+
+EVERY = [pytest.param(kustomized, folder, id=name_of(folder)) for folder in KUSTOMIZATIONS]
+EVERY += [pytest.param(plain, file, id=name_of(file)) for file in files()]
+rendered_each = pytest.mark.parametrize(("render", "path"), EVERY)
+
+
+def test_there_is_what_the_pages_promise() -> None:
+    assert {folder.name for folder in READ_ONLY} == {"base", "strict", "permissive", "csi-driver-spiffe", "spire"}
+
+
+@rendered_each
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid(render: object, path: Path, version: str) -> None:
+    objects = render(path).objects  # type: ignore[operator]
+    assert objects
+    for one in objects:
+        if (one["apiVersion"], one["kind"]) not in CUSTOM:
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+@rendered_each
+def test_what_a_pod_mounts_and_exposes_is_there(render: object, path: Path) -> None:
+    rendered: Rendered = render(path)  # type: ignore[operator]
+    for where, pod in rendered.pods():
+        volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])}
+        mounts = {mount["name"] for one in containers(pod) for mount in one.get("volumeMounts", [])}
+        assert mounts == volumes, where
+        generated = {one["metadata"]["name"] for one in rendered.of("ConfigMap")}
+        wanted = {volume["configMap"]["name"] for volume in pod["spec"].get("volumes", []) if "configMap" in volume}
+        assert wanted <= generated, where
+
+
+@rendered_each
+def test_selectors_and_ports_by_name_meet_a_pod(render: object, path: Path) -> None:
+    rendered: Rendered = render(path)  # type: ignore[operator]
+    pods = [pod for _, pod in rendered.pods()]
+    if not pods:
+        return
+    for one in rendered.of("Service"):
+        targets = {str(port["targetPort"]) for port in one["spec"]["ports"]}
+        assert targets <= ports_of(pods, one["spec"]["selector"]), one["metadata"]["name"]
+    for one in rendered.of("PodMonitor"):
+        targets = {endpoint["port"] for endpoint in one["spec"]["podMetricsEndpoints"]}
+        assert targets <= ports_of(pods, one["spec"]["selector"]["matchLabels"]), one["metadata"]["name"]
+    for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        for one in rendered.of(kind):
+            assert ports_of(pods, one["spec"][key]["matchLabels"]), f"{kind} {one['metadata']['name']}"
+
+
+def ports_of(pods: list[Json], labels: Json) -> set[str]:
+    """Names and numbers of the ports of the Pods that labels select."""
+    found = set()
+    for pod in pods:
+        if labels.items() <= pod["metadata"].get("labels", {}).items():
+            for port in (port for one in containers(pod) for port in one.get("ports", [])):
+                found |= {str(port["containerPort"]), port.get("name", "")}
+    return found
+
+
+@rendered_each
+def test_every_embedded_configuration_has_no_fault_and_fits_its_pod(render: object, path: Path) -> None:
+    rendered: Rendered = render(path)  # type: ignore[operator]
+    configs = {
+        one["metadata"]["name"]: read_config(one["data"]["config.yaml"].encode(), file=rendered.name)
+        for one in rendered.of("ConfigMap")
+        if "config.yaml" in one.get("data", {})
+    }
+    for where, pod in rendered.pods():
+        sidecars = [one for one in containers(pod) if one["name"] == SIDECAR]
+        mounted = [volume["configMap"]["name"] for volume in pod["spec"].get("volumes", []) if "configMap" in volume]
+        for config in (configs[name] for name in mounted if name in configs):
+            assert len(sidecars) == 1, where
+            fits(config, sidecars[0], pod, where)
+
+
+def fits(config: Config, sidecar: Json, pod: Json, where: str) -> None:
+    assert config.health is not None, where
+    listens = {listen.port for one in config.inbound if isinstance(listen := one.listen, TcpAddress)}
+    exposed = {port["containerPort"] for port in sidecar["ports"]}
+    assert exposed == {*listens, HEALTH_PORT}, where
+    assert str(config.health.listen) == f"0.0.0.0:{HEALTH_PORT}", where
+    assert INBOUND_PORT in listens, where
+    assert pod["spec"]["terminationGracePeriodSeconds"] > config.timeouts.drain_delay_s + config.timeouts.drain_s, where
+    assert sidecar["startupProbe"]["failureThreshold"] > config.identity.wait_s, where
+    folders = {
+        str(Path(file).parent)
+        for file in (config.identity.cert, config.identity.key, *config.identity.bundles.values())
+    }
+    assert folders <= {mount["mountPath"] for mount in sidecar["volumeMounts"]}, where
+
+
+@rendered_each
+def test_a_sidecar_has_no_rights(render: object, path: Path) -> None:
+    for where, pod in render(path).pods():  # type: ignore[operator]
+        for one in containers(pod):
+            if not one["name"].startswith(SIDECAR) or one["name"].endswith("intercept"):
+                continue
+            context = one["securityContext"]
+            assert (context["runAsUser"], context["runAsGroup"]) == (PROXY_UID, PROXY_GID), where
+            assert context["runAsNonRoot"] is context["readOnlyRootFilesystem"] is True, where
+            assert context["allowPrivilegeEscalation"] is False, where
+            assert context["capabilities"] == {"drop": ["ALL"]}, where
+            assert context["seccompProfile"] == {"type": "RuntimeDefault"}, where
+            assert {"requests", "limits"} <= one["resources"].keys(), where
+
+
+@rendered_each
+def test_our_images_are_of_this_version(render: object, path: Path) -> None:
+    images = {one["image"] for _, pod in render(path).pods() for one in containers(pod)}  # type: ignore[operator]
+    ours = {image for image in images if image.startswith(SIDECAR)}
+    assert ours <= {f"mtls-sidecar:{__version__}", f"mtls-sidecar-tools:{__version__}"}
+
+
+def test_permissive_differs_from_strict_in_the_mode_alone() -> None:
+    """So that the step to STRICT changes a ConfigMap, and restarts nothing."""
+    strict, permissive = kustomized(OVERLAYS / "strict"), kustomized(OVERLAYS / "permissive")
+    others = [[one for one in rendered.objects if one["kind"] != "ConfigMap"] for rendered in (strict, permissive)]
+    assert others[0] == others[1]
+    configs = [yaml.safe_load(rendered.of("ConfigMap")[0]["data"]["config.yaml"]) for rendered in (strict, permissive)]
+    modes = [config["inbound"][0].pop("mode") for config in configs]
+    assert modes == [Mode.STRICT, Mode.PERMISSIVE]
+    assert configs[0] == configs[1]
+
+
+def test_the_csi_overlay_may_ask_for_the_certificate_that_it_mounts() -> None:
+    rendered = kustomized(OVERLAYS / "csi-driver-spiffe")
+    ((_, pod),) = rendered.pods()
+    drivers = [volume["csi"] for volume in pod["spec"]["volumes"] if "csi" in volume]
+    assert drivers[0]["volumeAttributes"] == {"spiffe.csi.cert-manager.io/fs-group": str(PROXY_GID)}
+    (role,), (binding,) = rendered.of("Role"), rendered.of("RoleBinding")
+    assert role["rules"] == [
+        {"apiGroups": ["cert-manager.io"], "resources": ["certificaterequests"], "verbs": ["create"]}
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"][0]["name"] == pod["spec"]["serviceAccountName"]
+
+
+def test_the_certificate_is_an_svid_of_the_account_that_mounts_it() -> None:
+    certificates = {
+        one["metadata"]["name"]: one["spec"]
+        for one in kustomized(DEPLOY / "kubernetes" / "cert-manager").of("Certificate")
+    }
+    svid = certificates["orders-svid"]
+    base = kustomized(DEPLOY / "kubernetes" / "base")
+    ((_, pod),) = base.pods()
+    account, namespace = pod["spec"]["serviceAccountName"], base.of("Deployment")[0]["metadata"]["namespace"]
+    assert svid["uris"] == [f"spiffe://example.org/ns/{namespace}/sa/{account}"]
+    assert set(svid["usages"]) == {"digital signature", "client auth", "server auth"}  # X509-SVID 4.3, 4.4
+    assert svid["secretName"] in {
+        volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume
+    }

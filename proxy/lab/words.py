@@ -80,7 +80,7 @@ def aspects(scenario: Scenario) -> dict[str, str]:
         "group": scenario.group or "",
         "cipher": scenario.cipher or "",
         "client_certificate": "" if scenario.client_certificate else "no client certificate",
-        "chain_length": f"chain of {scenario.chain_length}" if scenario.chain_length > 1 else "",
+        "chain_length": {0: "chain not known", 1: ""}.get(scenario.chain_length, f"chain of {scenario.chain_length}"),
         "rtt_s": f"RTT +{amount(scenario.rtt_s, Unit.SECONDS)}" if scenario.rtt_s else "RTT +0",
         "concurrency": "" if scenario.concurrency is None else f"{scenario.concurrency:,} in flight",
         "rate": "" if scenario.rate is None else f"{number(scenario.rate)}/s offered",

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from proxy.lab.measures import Unit
+from proxy.lab.results import Security
 from proxy.lab.stats import Estimate
 from proxy.lab.words import amount, aspects, change, labels, shared, spread
 from tests.lab.documents import SCENARIO, row_of
@@ -30,13 +31,17 @@ def test_an_amount_is_read_at_a_glance(value: float | None, unit: Unit, expected
     assert amount(value, unit) == expected
 
 
-@pytest.mark.parametrize(("factor", "expected"), [(1.25, "+25 %"), (0.5, "-50 %"), (1.034, "+3.4 %"), (1.0, "+0.0 %")])
+@pytest.mark.parametrize(("factor", "expected"), [(1.25, "+25 %"), (0.5, "-50 %"), (1.034, "+3.4 %"), (1.0, "±0 %")])
 def test_a_ratio_is_a_change_in_percent(factor: float, expected: str) -> None:
     assert change(factor) == expected
 
 
 def test_an_interval_is_plus_and_minus_and_a_single_round_has_none() -> None:
-    assert (spread(Estimate(100, 95, 102, 0.9)), spread(Estimate(100, 100, 100, 0.0)), spread(None)) == ("±5 %", "", "")
+    assert (spread(Estimate(100, 95, 102, 0.9)), spread(Estimate(100, 100, 100, 0.0)), spread(None)) == (
+        "±5.0 %",
+        "",
+        "",
+    )
 
 
 def test_rows_are_called_by_what_tells_them_apart() -> None:
@@ -48,7 +53,7 @@ def test_rows_are_called_by_what_tells_them_apart() -> None:
 
 def test_what_rows_share_is_said_once() -> None:
     rows = [row_of(version=version) for version in ("1.2", "1.3")]
-    assert shared(rows) == "sidecar, handshake, mutual TLS, P-256, X25519, client certificate, chain of 1, 8 in flight"
+    assert shared(rows) == "sidecar, handshake, mutual TLS, P-256, X25519, 8 in flight"
 
 
 OTHERS = {
@@ -74,6 +79,15 @@ def test_different_scenarios_have_different_names(field: str) -> None:
 
 
 def test_every_field_of_a_scenario_has_its_words() -> None:
-    assert set(aspects(msgspec.structs.replace(SCENARIO, **{k: v for k, v in OTHERS.items() if v}))) == set(
-        SCENARIO.__struct_fields__
-    )
+    everything = msgspec.structs.replace(SCENARIO, **{k: v for k, v in OTHERS.items() if v is not None})
+    assert set(aspects(everything)) == set(SCENARIO.__struct_fields__)
+
+
+def test_what_follows_from_mutual_tls_or_its_absence_is_not_said_again() -> None:
+    bare = {"version": None, "key": None, "group": None, "mode": None, "client_certificate": False}
+    rows = [
+        row_of(security=Security.PLAINTEXT, **bare),
+        row_of(security=Security.TLS, client_certificate=False),
+        row_of(),
+    ]
+    assert labels([row.scenario for row in rows]) == ["plaintext", "TLS", "mutual TLS"]

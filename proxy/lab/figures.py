@@ -1,0 +1,391 @@
+"""
+What a report draws, as data: each figure knows its title, what it says in words (the alternative text), and its numbers
+as a table. lab/plots.py turns them into pictures and decides nothing.
+
+Colour is for what is compared first (sides, else versions, else security, else keys), a dash or a lighter bar for
+resumed handshakes, and a panel for everything else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from proxy.lab.contrasts import by_rate, by_rtt, contrasts, cost_measure, nearest
+from proxy.lab.difference import Difference
+from proxy.lab.latencies import Latencies
+from proxy.lab.measures import BY_KEY, Measure, Unit
+from proxy.lab.results import Mode, Result, Row, Workload, latencies
+from proxy.lab.stats import Estimate
+from proxy.lab.words import amount, aspects, change, labels, spread
+
+MOST_PANELS = 6
+MOST_BARS = 24
+MOST_SERIES = 8  # the colours that a colour-blind reader can tell apart
+_HUES = ("side", "security", "version", "key", "group", "cipher")
+_BARS = (
+    "cpu_per_handshake",
+    "handshakes_per_s",
+    "cpu_per_request",
+    "requests_per_s",
+    "throughput",
+    "cpu_per_gb",
+    "memory_per_connection",
+)
+
+
+class Shape(StrEnum):
+    """How a figure is drawn."""
+
+    BARS = "bars"
+    DISTRIBUTION = "distribution"
+    LINES = "lines"
+    GAP = "gap"
+    CHANGES = "changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """
+    Points of one colour. x: in the unit of the figure's axis; y: an estimate whose interval is drawn if it has one.
+
+    hue: index of the colour; light: drawn lighter or dashed, which is how resumed handshakes look
+    """
+
+    label: str
+    hue: int
+    light: bool
+    points: tuple[tuple[float, Estimate], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes, with a title where there are several."""
+
+    title: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """
+    One figure. key: a file name; unit: of the values, x_unit: of the other axis where it is one of numbers.
+
+    alt:   what the picture says, for who does not see it
+    table: headers and rows with the same numbers
+    """
+
+    key: str
+    title: str
+    shape: Shape
+    alt: str
+    unit: Unit
+    x_title: str
+    x_unit: Unit
+    panels: tuple[Panel, ...]
+    headers: tuple[str, ...]
+    table: tuple[tuple[str, ...], ...]
+
+
+class _Drawn(NamedTuple):
+    """A row and how it looks."""
+
+    label: str
+    hue: int
+    light: bool
+    row: Row
+
+
+def figures(result: Result, difference: Difference | None = None) -> list[Figure]:
+    """Every figure that the document has data for, what changed first."""
+    made: list[Figure | None] = []
+    if difference is not None:
+        made += [
+            _changes(difference, measure) for measure in difference.measures() if measure.key in (*_BARS, "p50", "p99")
+        ]
+    for workload in Workload:
+        rows = [row for row in result.rows if row.scenario.workload is workload and row.rounds]
+        if not rows:
+            continue
+        near = nearest(rows)
+        made += [_bars(near, BY_KEY[key]) for key in _BARS]
+        cost = cost_measure(near)
+        made += [_gap(near, cost) if cost else None, _distribution(near), *_series(rows)]
+    return [one for one in made if one is not None]
+
+
+def _hue_field(rows: Iterable[Row]) -> str:
+    kept = list(rows)
+    return next((field for field in _HUES if len({getattr(row.scenario, field) for row in kept}) > 1), "version")
+
+
+def _hues(rows: Sequence[Row], field: str) -> dict[object, int]:
+    values = dict.fromkeys(getattr(row.scenario, field) for row in rows)
+    return {value: number % MOST_SERIES for number, value in enumerate(values)}
+
+
+def _grouped(rows: Sequence[Row], field: str, hidden: Iterable[str]) -> dict[str, list[Row]]:
+    """The rows by what tells them apart beside the coloured field; what follows from that one tells nothing."""
+    skip = {field, *hidden}
+    named = [aspects(row.scenario) for row in rows]
+    fields = [other for other in dict.fromkeys(other for names in named for other in names) if other not in skip]
+    telling = [
+        other
+        for other in fields
+        if len({names.get(other) for names in named}) > 1
+        and len({(names.get(field), names.get(other)) for names in named}) > len({names.get(field) for names in named})
+    ]
+    groups: dict[str, list[Row]] = {}
+    for row, names in zip(rows, named, strict=True):
+        groups.setdefault(", ".join(names[other] for other in telling if other in names), []).append(row)
+    return groups
+
+
+def _series_label(row: Row, field: str, modes: int) -> str:
+    names = aspects(row.scenario)
+    words = [names.get(field, "")] + ([names["mode"]] if modes > 1 and "mode" in names and field != "mode" else [])
+    return " ".join(filter(None, words)) or names["side"]
+
+
+def _is_light(row: Row) -> bool:
+    return row.scenario.mode is Mode.RESUMED
+
+
+def _panels(rows: Sequence[Row], hidden: tuple[str, ...] = ()) -> list[tuple[str, list[_Drawn]]]:
+    """Panels with labelled, coloured rows; where every panel would hold one row, the rows share a single one."""
+    field = _hue_field(rows)
+    hues, modes = _hues(rows, field), len({row.scenario.mode for row in rows})
+    groups = _grouped(rows, field, ("mode", *hidden))
+    if len(groups) > 1 and all(len(group) == 1 for group in groups.values()):
+        alone = [(title, row) for title, (row,) in groups.items()]
+        return [("", [_Drawn(title, at % MOST_SERIES, _is_light(row), row) for at, (title, row) in enumerate(alone)])]
+    return [
+        (
+            title,
+            [
+                _Drawn(_series_label(row, field, modes), hues[getattr(row.scenario, field)], _is_light(row), row)
+                for row in group
+            ],
+        )
+        for title, group in list(groups.items())[:MOST_PANELS]
+    ]
+
+
+def _bars(rows: Sequence[Row], measure: Measure) -> Figure | None:
+    having = [row for row in rows if measure.figure(row) is not None][:MOST_BARS]
+    if not having:
+        return None
+    panels = tuple(
+        Panel(
+            title,
+            tuple(Series(label, hue, light, ((0.0, _sure(measure.figure(row))),)) for label, hue, light, row in bars),
+        )
+        for title, bars in _panels(having)
+    )
+    workload = having[0].scenario.workload
+    named = list(zip(labels([row.scenario for row in having]), having, strict=True))
+    found = [(label, _sure(measure.figure(row))) for label, row in named]
+    return Figure(
+        key=_key(measure, having[0]),
+        title=f"{measure.title[0].upper()}{measure.title[1:]}"
+        + (f", {workload}" if len(measure.workloads) > 1 else ""),
+        shape=Shape.BARS,
+        alt=f"Bars of {measure.title}: "
+        + "; ".join(f"{label} {amount(figure.value, measure.unit)}" for label, figure in found),
+        unit=measure.unit,
+        x_title=measure.title,
+        x_unit=measure.unit,
+        panels=panels,
+        headers=("", measure.title, "interval"),
+        table=tuple((label, amount(figure.value, measure.unit), spread(figure)) for label, figure in found),
+    )
+
+
+def _distribution(rows: Sequence[Row]) -> Figure | None:
+    """The share of handshakes that took at most so long, of all rounds together."""
+    having = [(row, held) for row in rows if (held := _all_latencies(row)) is not None]
+    if not having:
+        return None
+    by_row = {id(row): held for row, held in having}
+    kept = [row for row, _ in having]
+    panels = tuple(
+        Panel(
+            title,
+            tuple(Series(label, hue, light, _cdf(by_row[id(row)])) for label, hue, light, row in lines[:MOST_SERIES]),
+        )
+        for title, lines in _panels(kept)
+    )
+    percents = (50.0, 90.0, 99.0, 99.9, 100.0)
+    named = list(zip(labels([row.scenario for row in kept]), kept, strict=True))
+    table = tuple(
+        (label, *(amount(by_row[id(row)].percentile(percent), Unit.SECONDS) for percent in percents))
+        for label, row in named
+    )
+    workload = rows[0].scenario.workload
+    return Figure(
+        key=f"latency_{workload}",
+        title=f"Latency of a {workload}",
+        shape=Shape.DISTRIBUTION,
+        alt="Cumulative distribution of latencies: "
+        + "; ".join(f"{row[0]}: median {row[1]}, p99 {row[3]}" for row in table),
+        unit=Unit.SHARE,
+        x_title="latency",
+        x_unit=Unit.SECONDS,
+        panels=panels,
+        headers=("", "p50", "p90", "p99", "p99.9", "max"),
+        table=table,
+    )
+
+
+def _all_latencies(row: Row) -> Latencies | None:
+    held = [one for round_ in row.rounds if (one := latencies(round_)) is not None]
+    total = Latencies.sum(held) if held else None
+    return total if total is not None and total.count else None
+
+
+def _cdf(held: Latencies) -> tuple[tuple[float, Estimate], ...]:
+    points, seen = [], 0
+    for seconds, count in held.buckets():
+        seen += count
+        share = seen / held.count
+        points.append((seconds, Estimate(share, share, share, 0.0)))
+    return tuple(points)
+
+
+def _gap(rows: Sequence[Row], measure: Measure) -> Figure | None:
+    """Full and resumed side by side, joined by a line."""
+    pairs = contrasts(rows, "mode", measure, Mode.FULL)[:MOST_BARS]
+    if not pairs:
+        return None
+    hues = _hues(rows, field := _hue_field(rows))
+    names = [", ".join(_pair_words(one.base, rows)) for one in pairs]
+    series = tuple(
+        Series(name, hues[getattr(one.base.scenario, field)], False, ((0.0, one.base_figure), (1.0, one.other_figure)))
+        for name, one in zip(names, pairs, strict=True)
+    )
+    table = tuple(
+        (
+            name,
+            amount(one.base_figure.value, measure.unit),
+            amount(one.other_figure.value, measure.unit),
+            change(one.factor.value),
+        )
+        for name, one in zip(names, pairs, strict=True)
+    )
+    return Figure(
+        key="full_and_resumed",
+        title=f"Full and resumed: {measure.title}",
+        shape=Shape.GAP,
+        alt="What resumption saves: "
+        + "; ".join(f"{name}: full {full}, resumed {resumed}, {by}" for name, full, resumed, by in table),
+        unit=measure.unit,
+        x_title=measure.title,
+        x_unit=measure.unit,
+        panels=(Panel("", series),),
+        headers=("", "full", "resumed", "change"),
+        table=table,
+    )
+
+
+def _pair_words(row: Row, rows: Sequence[Row]) -> list[str]:
+    varying = [
+        field for field, _ in aspects(row.scenario).items() if len({aspects(r.scenario).get(field) for r in rows}) > 1
+    ]
+    words = [word for field, word in aspects(row.scenario).items() if field in varying and field != "mode"]
+    return words or [aspects(row.scenario).get("version", row.scenario.side)]
+
+
+def _series(rows: Sequence[Row]) -> list[Figure | None]:
+    """The cost by round-trip time, and latency by the rate offered, where there is more than one."""
+    p50, p99 = BY_KEY["p50"], BY_KEY["p99"]
+    return [
+        _lines(by_rtt(rows), p50, "rtt_s", Unit.SECONDS, "Latency by network round trip", "network round trip added"),
+        _lines(by_rate(rows), p99, "rate", Unit.PER_SECOND, "Latency p99 by rate offered", "rate offered"),
+    ]
+
+
+def _lines(
+    groups: Sequence[Sequence[Row]], measure: Measure, field: str, unit: Unit, title: str, x_title: str
+) -> Figure | None:
+    groups = [group for group in groups if sum(measure.figure(row) is not None for row in group) > 1]
+    if not groups:
+        return None
+    firsts = [group[0] for group in groups]
+    following = {id(group[0]): group for group in groups}
+    panels = tuple(
+        Panel(
+            heading,
+            tuple(
+                Series(label, hue, light, _points(following[id(row)], measure, field))
+                for label, hue, light, row in lines[:MOST_SERIES]
+            ),
+        )
+        for heading, lines in _panels(firsts, (field,))
+    )
+    xs = sorted({getattr(row.scenario, field) for group in groups for row in group})
+    names = [", ".join(_pair_words_without(group[0], firsts)) for group in groups]
+    table = []
+    for name, group in zip(names, groups, strict=True):
+        at = {getattr(row.scenario, field): measure.figure(row) for row in group}
+        table.append((name, *(amount(figure.value if (figure := at.get(x)) else None, measure.unit) for x in xs)))
+    return Figure(
+        key=f"{_key(measure, firsts[0])}_by_{field.removesuffix('_s')}",
+        title=title,
+        shape=Shape.LINES,
+        alt=f"{title}: "
+        + "; ".join(
+            f"{row[0]}: from {row[1]} at {amount(xs[0], unit)} to {row[-1]} at {amount(xs[-1], unit)}" for row in table
+        ),
+        unit=measure.unit,
+        x_title=x_title,
+        x_unit=unit,
+        panels=panels,
+        headers=("", *(amount(x, unit) for x in xs)),
+        table=tuple(table),
+    )
+
+
+def _pair_words_without(row: Row, rows: Sequence[Row]) -> list[str]:
+    (label,) = [text for text, one in zip(labels([r.scenario for r in rows]), rows, strict=True) if one is row]
+    return [label]
+
+
+def _points(group: Sequence[Row], measure: Measure, field: str) -> tuple[tuple[float, Estimate], ...]:
+    return tuple((getattr(row.scenario, field), figure) for row in group if (figure := measure.figure(row)) is not None)
+
+
+def _changes(difference: Difference, measure: Measure) -> Figure | None:
+    """How much each row changed, with the interval; one measure a figure."""
+    found = [(one, one.factor) for one in difference.changes([measure]) if one.factor is not None][:MOST_BARS]
+    if not found:
+        return None
+    series = tuple(
+        Series(one.label, 1 if one.is_worse else 0, not (one.is_worse or one.is_better), ((0.0, factor),))
+        for one, factor in found
+    )
+    table = tuple(
+        (one.label, change(factor.value), f"{change(factor.low)} to {change(factor.high)}", one.verdict.value)
+        for one, factor in found
+    )
+    return Figure(
+        key=f"change_{measure.key}",
+        title=f"Change of {measure.title}",
+        shape=Shape.CHANGES,
+        alt=f"Change of {measure.title}: " + "; ".join(f"{row[0]} {row[1]}, {row[3]}" for row in table),
+        unit=Unit.SHARE,
+        x_title="change",
+        x_unit=Unit.SHARE,
+        panels=(Panel("", series),),
+        headers=("", "change", "interval", "verdict"),
+        table=table,
+    )
+
+
+def _key(measure: Measure, row: Row) -> str:
+    """A name that no other figure has: with the workload where several have the measure."""
+    return measure.key if len(measure.workloads) == 1 else f"{measure.key}_{row.scenario.workload}"
+
+
+def _sure(figure: Estimate | None) -> Estimate:
+    assert figure is not None
+    return figure

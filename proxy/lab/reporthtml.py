@@ -1,0 +1,28 @@
+"""One page that needs nothing else: styles and pictures inside, no script, no address of anything to fetch."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from proxy.lab.plots import HUES, Width, inline
+from proxy.lab.report import Report
+
+# The same hues, light enough for a dark page.
+_DARK_HUES = ("#58a6ff", "#ff8c4b", "#3fc99a", "#e29ac6", "#f2b84b", "#9bd3f7", "#cfc257", "#9aa4af")
+
+
+def html(report: Report) -> str:
+    """Render the page. Every text in it is escaped; only our own pictures are markup."""
+    environment = Environment(
+        loader=PackageLoader("proxy.lab"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pictures = [
+        # matplotlib escapes the labels that it writes into a picture.
+        (figure, Markup(inline(figure, Width.WIDE)), Markup(inline(figure, Width.NARROW)))  # noqa: S704
+        for figure in report.figures
+    ]
+    template = environment.get_template("report.html.j2")
+    return template.render(report=report, figures=pictures, hues=HUES, dark_hues=_DARK_HUES)

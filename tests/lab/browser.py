@@ -37,7 +37,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             close_fds=False,
-            preexec_fn=place,  # noqa: PLW1509  # no thread of ours runs here
+            preexec_fn=place,  # no thread of ours runs here
         )
         os.close(theirs_in)
         os.close(theirs_out)

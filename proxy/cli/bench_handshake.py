@@ -145,15 +145,22 @@ def run(args: argparse.Namespace) -> int:
         for why in dict.fromkeys(row.fault for row in result.rows):
             print(f"{_PROGRAM}: {_sentence(why or 'nothing was measured')}", file=sys.stderr)
         return 1
+    written = _write(args.json, result)  # first: what takes the table (head, less) may leave early
     print_result(result)
-    if args.json is not None:
-        try:
-            write(args.json, result)
-        except OSError as error:
-            why = error.strerror or str(error)
-            print(f"{_PROGRAM}: {printable(args.json)} cannot be written: {why}", file=sys.stderr)
-            return 1
-    return 1 if any(row.fault for row in result.rows) else 0
+    return 0 if written and not any(row.fault for row in result.rows) else 1
+
+
+def _write(file: str | None, result: Result) -> bool:
+    """Write the result where that was asked for; returns whether all is well."""
+    if file is None:
+        return True
+    try:
+        write(file, result)
+    except OSError as error:
+        why = error.strerror or str(error)
+        print(f"{_PROGRAM}: {printable(file)} cannot be written: {why}", file=sys.stderr)
+        return False
+    return True
 
 
 def _check(args: argparse.Namespace) -> tuple[Matrix, Slo | None]:

@@ -73,13 +73,7 @@ class Exchange:
 
     def _shake(self) -> None:
         connection = self.connection
-        try:
-            self.want = connection.handshake()
-        except Rejected:
-            refused = _connect_error(connection.sock)
-            if refused is not None:
-                raise refused from None
-            raise
+        self.want = connection.handshake()
         if self.want is not Want.NOTHING:
             return
         self.want = Want.READ
@@ -124,12 +118,3 @@ def begin_connecting(family: socket.AddressFamily, address: tuple[str, int]) -> 
         sock.close()
         raise
     return sock
-
-
-def _connect_error(sock: socket.socket) -> Rejected | None:
-    """Why a socket never got connected; None when it was."""
-    try:
-        sock.getpeername()
-    except OSError:
-        return Rejected(Reason.UPSTREAM_REFUSED, "nothing accepts connections at this address")
-    return None

@@ -10,6 +10,8 @@ What a server refuses, and what is refused of a server, is raised as Rejected, w
 the proxy has for it.
 """
 
+import errno
+import os
 import socket
 from enum import Enum
 from typing import Any
@@ -32,6 +34,7 @@ _UNEXPECTED_EOF = 294
 _ALERT_BASE = 1000
 _VERSION_REASONS = frozenset({161, 191, 258, 396, 421, _ALERT_BASE + 70})
 _CIPHER_REASONS = frozenset({101, 118, 185, 193, 295, 360, 376, 410})
+_UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EACCES})
 _NOT_TLS_REASONS = frozenset({155, 156, 198, 267})
 _REFUSING_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 49, 116})
 _NO_COMMON_ALERTS = frozenset({40, 71})
@@ -162,13 +165,15 @@ class LoadConnection:
 
         Raises: Rejected; where the server refused us and closed, with its alert rather than "broken pipe"
         """
-        count = binding.SSL_write(self.ssl, binding.ffi.from_buffer(data), len(data))
-        if count > 0:
-            return int(count)
-        error = binding.SSL_get_error(self.ssl, count)
-        if error in (binding.ERROR_WANT_READ, binding.ERROR_WANT_WRITE):
-            return 0
-        binding.ERR_clear_error()
+        # Asked before, for OpenSSL reads nothing any more after a write that failed, and the alert would be lost.
+        if not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            count = binding.SSL_write(self.ssl, binding.ffi.from_buffer(data), len(data))
+            if count > 0:
+                return int(count)
+            error = binding.SSL_get_error(self.ssl, count)
+            binding.ERR_clear_error()
+            if error in (binding.ERROR_WANT_READ, binding.ERROR_WANT_WRITE):
+                return 0
         while self.read(SCRATCH_BYTES):  # it raises at the alert, if one is there
             pass
         raise Rejected(Reason.RESET, "the connection broke while the client was sending")
@@ -221,6 +226,7 @@ class LoadConnection:
 
     def _failure(self, error: int) -> Rejected:
         """What a failed call means. Empties OpenSSL's error queue."""
+        number = binding.ffi.errno  # as the last call of OpenSSL left it
         code, words = binding.first_error()
         binding.ERR_clear_error()
         seen = self.done or binding.peer_certificate(self.ssl) is not None
@@ -234,7 +240,9 @@ class LoadConnection:
             return Rejected(Reason.NOT_TLS, f"the answer is not TLS ({words})")
         if _ALERT_BASE < code < _ALERT_BASE + 256:
             return _alerted(code - _ALERT_BASE, seen=seen)
-        if code == _UNEXPECTED_EOF or error == binding.ERROR_SYSCALL:
+        if error == binding.ERROR_SYSCALL and not seen and number in _UNREACHABLE:
+            return Rejected(Reason.UPSTREAM_REFUSED, f"the server cannot be reached ({os.strerror(number).lower()})")
+        if code == _UNEXPECTED_EOF or error == binding.ERROR_SYSCALL or not words:
             how = "closed" if code == _UNEXPECTED_EOF else "reset"
             if seen:
                 return Rejected(Reason.UPSTREAM_REJECTED_US, f"the server {how} the connection without an alert")

@@ -76,8 +76,8 @@ def check_identity(files: IdentityFiles, now: float) -> Material:
     bundles: dict[TrustDomain, tuple[x509.Certificate, ...]] = {}
     for name, data in files.bundles.items():
         trust_domain = parse_trust_domain(name)
-        bundles[trust_domain] = _read_bundle(data, trust_domain, files.place(bundle_key(name)), now, warnings)
-    chain = _chain_to_send(certificates, files.place(CERT))
+        bundles[trust_domain] = read_bundle(data, trust_domain, files.place(bundle_key(name)), now, warnings)
+    chain = chain_to_send(certificates, files.place(CERT))
     identity = _judge_ourselves(chain, bundles, files.place(CERT), now)
     warnings += _more_warnings(files, identity, now)
     return Material(
@@ -110,10 +110,14 @@ def _public_key_bytes(certificate: x509.Certificate) -> bytes | None:
         return None  # a key of no kind that we know is not the kind of ours
 
 
-def _read_bundle(
+def read_bundle(
     data: bytes, trust_domain: TrustDomain, place: str, now: float, warnings: list[str]
 ) -> tuple[x509.Certificate, ...]:
-    """The anchors of one trust domain, each once."""
+    """
+    The anchors of one trust domain, each once; `warnings` gets a sentence for each oddity.
+
+    Raises: Rejected(PEM_MALFORMED | CERTIFICATE_INVALID | CERTIFICATE_EXPIRED)
+    """
     anchors = tuple(dict.fromkeys(read_certificates(data, place)))
     for number, anchor in enumerate(anchors, start=1):
         try:
@@ -138,7 +142,8 @@ def _read_bundle(
     return tuple(sorted(current, key=_not_after, reverse=True))
 
 
-def _chain_to_send(certificates: Sequence[x509.Certificate], place: str) -> tuple[x509.Certificate, ...]:
+def chain_to_send(certificates: Sequence[x509.Certificate], place: str) -> tuple[x509.Certificate, ...]:
+    """Our chain without roots, each certificate once. Raises: Rejected(CERTIFICATE_INVALID) for more than 10"""
     leaf, *others = dict.fromkeys(certificates)
     chain = (leaf, *(certificate for certificate in others if not _is_root(certificate)))
     if len(chain) > MAX_CHAIN:

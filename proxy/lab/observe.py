@@ -59,7 +59,7 @@ def _once(
 ) -> tuple[Observed, Any | None]:
     deadline = time.monotonic() + plan.timeout_s
     ours, carrier = socket.socketpair()
-    with carrier, socket.socket(family, socket.SOCK_STREAM) as wire:
+    with ours, carrier, socket.socket(family, socket.SOCK_STREAM) as wire:
         _connect(wire, address, plan.timeout_s)
         ours.setblocking(False)
         carrier.setblocking(False)

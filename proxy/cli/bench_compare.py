@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from proxy.cli.bench_options import add_measuring, configuration, now_text
-from proxy.cli.bench_sideoptions import add_amounts, add_sides, among, chosen_engines, conclude, scale_of
+from proxy.cli.bench_sideoptions import add_amounts, add_measure, add_sides, among, chosen_engines, conclude, scale_of
 from proxy.cli.bench_sides import Column, Table, print_sides
-from proxy.lab.comparison import CONNECTIONS, line_up, meaning
+from proxy.lab.comparison import CONNECTIONS, MEASURED, line_up, meaning
 from proxy.lab.contest import contest, steps
 from proxy.lab.environment import environment
 from proxy.lab.generator import Generators, LoadFault
@@ -27,7 +27,6 @@ from proxy.ops.printable import printable
 
 _PROGRAM = "mtls-sidecar bench compare"
 _ROUNDS, _SECONDS, _BULK_MIB, _IDLE = 3, 0.25, 64, 300
-_MEASURED = ("handshake", "request", "bulk", "idle")
 _EXAMPLES = """\
 Every side requires a client certificate of the same CA, speaks TLS 1.2 and 1.3 with X25519 and AES-128-GCM, hands out
 session tickets, has one worker and the same core. Before it is measured it is tried: a client without a certificate and
@@ -77,13 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"which of {','.join(PEERS)} (default: all that are installed), or none",
     )
     add_sides(parser)
-    parser.add_argument(
-        "--measure",
-        type=among("measurement", _MEASURED),
-        default=_MEASURED,
-        metavar="WHAT",
-        help=f"which of {','.join(_MEASURED)} (default: all)",
-    )
+    add_measure(parser, MEASURED)
     add_amounts(parser, bulk_mib=_BULK_MIB, idle=_IDLE)
     add_measuring(parser, rounds=_ROUNDS, seconds=_SECONDS)
 

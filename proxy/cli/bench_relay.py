@@ -10,13 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from proxy.cli.bench_options import add_measuring, configuration, now_text
-from proxy.cli.bench_sideoptions import add_amounts, add_sides, chosen_engines, conclude, scale_of
+from proxy.cli.bench_sideoptions import add_amounts, add_measure, add_sides, chosen_engines, conclude, scale_of
 from proxy.cli.bench_sides import Beside, Column, Table, print_sides
 from proxy.lab.comparison import CONNECTIONS
 from proxy.lab.contest import contest, steps
 from proxy.lab.environment import environment
 from proxy.lab.generator import Generators, LoadFault
-from proxy.lab.relaycosts import DIRECT, DISABLED, line_up, meaning
+from proxy.lab.relaycosts import DIRECT, DISABLED, MEASURED, line_up, meaning
 from proxy.lab.results import Kind, Result
 from proxy.lab.sides import allow_descriptors
 from proxy.lab.streams import StreamClient
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_sides(parser)
     parser.add_argument("--tls", choices=["1.2", "1.3"], default="1.3", help="version of TLS (default: %(default)s)")
+    add_measure(parser, MEASURED)
     add_amounts(parser, bulk_mib=_BULK_MIB, idle=_IDLE)
     add_measuring(parser, rounds=_ROUNDS, seconds=_SECONDS)
 
@@ -101,7 +102,7 @@ def _measure(args: argparse.Namespace) -> Result:
             key=args.key,
             version=args.tls,
         )
-        field = line_up(bed, bench, engines, stack, bar.set_description_str)
+        field = line_up(bed, bench, engines, args.measure, stack, bar.set_description_str)
         bar.reset(total=steps(field.entries, args.rounds))
 
         def progress(step: str) -> None:

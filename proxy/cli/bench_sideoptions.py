@@ -26,6 +26,17 @@ def add_sides(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_measure(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Declare --measure."""
+    parser.add_argument(
+        "--measure",
+        type=among("measurement", names),
+        default=tuple(names),
+        metavar="WHAT",
+        help=f"which of {','.join(names)} (default: all)",
+    )
+
+
 def add_amounts(parser: argparse.ArgumentParser, *, bulk_mib: int, idle: int) -> None:
     """Declare how much is moved and held: --bulk, --idle."""
     parser.add_argument(

@@ -23,6 +23,8 @@ from proxy.lab.workloads import FLOOR, Bench, bulk, floor, handshakes, idle, req
 
 CONNECTIONS = 64  # with a request in flight on each
 
+MEASURED = ("handshake", "request", "bulk", "idle")
+FLOOR_WORDS = "server and client of the sidecar's OpenSSL in one process, the server's calls alone; no network"
 CPU = BY_KEY["cpu_per_handshake"]
 
 Start = Callable[[], Side]
@@ -48,7 +50,7 @@ def line_up(
     """
     Start and try all sides.
 
-    measured: of "handshake", "request", "bulk", "idle"; stack: ends the floor's process
+    measured: of MEASURED; stack: ends the floor's process
     Raises:   LoadFault when not even a sidecar can be had
     """
     starts: dict[str, Start] = {f"sidecar ({name})": partial(sidecar, bed, bench.key, name) for name in engines}
@@ -67,7 +69,7 @@ def line_up(
         entries += _entries(bed, bench, side, start, measured)
     if not any(name.startswith("sidecar") for name in words):
         raise LoadFault("no sidecar takes part, so there is nothing to compare with: " + " ".join(notes))
-    words[FLOOR] = "server and client of the sidecar's OpenSSL in one process, the server's calls alone; no network"
+    words[FLOOR] = FLOOR_WORDS
     entries += _floor(bench, bed, stack.enter_context(Floor(bed.cores.server)), measured)
     missing = [f"{each.title} ({each.install})" for each in peers if each.program() is None]
     if missing:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from proxy.lab.comparison import CONNECTIONS, Field
+from proxy.lab.comparison import CONNECTIONS, FLOOR_WORDS, Field
 from proxy.lab.contest import Entry, by_kind
 from proxy.lab.floor import Floor, Work
 from proxy.lab.generator import LoadFault
@@ -23,6 +23,7 @@ from proxy.lab.words import amount
 from proxy.lab.workloads import CONNECTING, FLOOR, Bench, bulk, connects, floor, idle, requests
 
 DIRECT, DISABLED = "direct", "sidecar, DISABLE"
+MEASURED = ("connection", "request", "bulk", "idle")
 NO_TLS_MODE = (
     "TLS without a client certificate is no mode of the sidecar: `asyncio, TLS` stands in for it, beside the same "
     "program with client certificates."
@@ -30,9 +31,18 @@ NO_TLS_MODE = (
 
 
 def line_up(
-    bed: Testbed, bench: Bench, engines: Sequence[str], stack: ExitStack, progress: Callable[[str], None]
+    bed: Testbed,
+    bench: Bench,
+    engines: Sequence[str],
+    measured: Sequence[str],
+    stack: ExitStack,
+    progress: Callable[[str], None],
 ) -> Field:
-    """Start all sides, and try those that require a client certificate. Raises: LoadFault"""
+    """
+    Start all sides, and try those that require a client certificate.
+
+    measured: of MEASURED; stack: ends the floor's process. Raises: LoadFault
+    """
     starts: dict[str, Callable[[], Side]] = {
         DIRECT: partial(direct, bed),
         DISABLED: partial(sidecar, bed, bench.key, engines[0], mode="DISABLE"),
@@ -54,11 +64,13 @@ def line_up(
             notes.append(f"{name} is not measured: {fault}")
             continue
         words[name] = side.words + seen
-        entries += _entries(bed, bench, side, start)
-    words[FLOOR] = "server and client of the sidecar's OpenSSL in one process, the server's calls alone; no network"
-    bottom = stack.enter_context(Floor(bed.cores.server))
-    for mutual in (False, True):
-        entries.append(floor(bench, bottom, bed.identities(bench.key), Work.FULL, mutual=mutual))
+        entries += _entries(bed, bench, side, start, measured)
+    if "connection" in measured:
+        words[FLOOR] = FLOOR_WORDS
+        bottom = stack.enter_context(Floor(bed.cores.server))
+        entries += [
+            floor(bench, bottom, bed.identities(bench.key), Work.FULL, mutual=mutual) for mutual in (False, True)
+        ]
     return Field(entries, words, notes)
 
 
@@ -69,14 +81,19 @@ def meaning(rows: Sequence[Row]) -> list[str]:
     return [*said, *_bottom(kinds.get("new connections", ()))]
 
 
-def _entries(bed: Testbed, bench: Bench, side: Side, start: Callable[[], Side]) -> Iterator[Entry]:
-    yield connects(bench, side, 1)
-    yield connects(bench, side, CONNECTING)
-    yield requests(bench, side, 1)
-    yield requests(bench, side, CONNECTIONS)
-    yield bulk(bench, side, Workload.UPLOAD)
-    yield bulk(bench, side, Workload.DOWNLOAD)
-    if side.pids:
+def _entries(
+    bed: Testbed, bench: Bench, side: Side, start: Callable[[], Side], measured: Sequence[str]
+) -> Iterator[Entry]:
+    if "connection" in measured:
+        yield connects(bench, side, 1)
+        yield connects(bench, side, CONNECTING)
+    if "request" in measured:
+        yield requests(bench, side, 1)
+        yield requests(bench, side, CONNECTIONS)
+    if "bulk" in measured:
+        yield bulk(bench, side, Workload.UPLOAD)
+        yield bulk(bench, side, Workload.DOWNLOAD)
+    if "idle" in measured and side.pids:
         yield idle(bench, side.name, side.security, start, partial(_stop, bed))
 
 

@@ -110,6 +110,11 @@ class StreamLoop:
         self._request = b"E" + os.urandom(message_bytes - 1)
 
     @property
+    def is_open(self) -> bool:
+        """Whether a connection is held."""
+        return bool(self._held)
+
+    @property
     def negotiated(self) -> Any:
         """What the first held connection settled on; None for plaintext."""
         first = self._held[0] if self._held else None

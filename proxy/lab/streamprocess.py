@@ -33,6 +33,8 @@ class Client:
             return StreamReport()
         if self._loop is None:
             raise Rejected(Reason.CONFIG_FAULT, "the client was not aimed at anything")
+        if isinstance(order, Requests | Transfer) and not self._loop.is_open:
+            raise Rejected(Reason.CONFIG_FAULT, "no connection is open")
         try:
             return self._work(self._loop, order)
         except BaseException:

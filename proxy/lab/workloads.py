@@ -36,7 +36,7 @@ class Scale:
     seconds: float
     bulk_bytes: int
     idle: int
-    connections: int = 200
+    connections: int = 160
     in_flight: int = 16
 
 

@@ -20,6 +20,7 @@ from proxy.pod.redirect import Family, Plan
 RUN_S = 30.0  # for one program; the lock of iptables may be held by a neighbour for a moment
 LOCK_S = 5
 _NET_ADMIN = 12  # capability(7)
+_STATUS = Path("/proc/self/status")
 _FOLDERS = ("/usr/sbin", "/sbin")
 _CONTAINER = "give the init container `securityContext.capabilities.add: [NET_ADMIN, NET_RAW]` and `runAsUser: 0`"
 
@@ -191,7 +192,7 @@ def choose_backend(word: str, plan: Plan) -> Backend:
 def require_net_admin() -> None:
     """Raises: RulesFault where this process may not change rules, whatever its uid."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        status = _STATUS.read_text(encoding="ascii", errors="replace")
     except OSError:
         return  # the programs will say it
     effective = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "")

@@ -57,6 +57,7 @@ FOLDERS = ("dev", "etc/mtls-sidecar", "proc", "run/svid", "sys", "tmp")  # where
 FILES = {
     "etc/passwd": f"root:x:0:0:root:/:/sbin/nologin\nmtls-sidecar:x:{UID}:{UID}:mtls-sidecar:/:/sbin/nologin\n",
     "etc/group": f"root:x:0:\nmtls-sidecar:x:{UID}:\n",
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 _LIBRARY = re.compile(r"(?:=> |^\s*)(/\S+) \(0x", re.MULTILINE)

@@ -5,18 +5,26 @@ cannot be written, no network but loopback.
 
 import ctypes
 import os
+import secrets
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from proxy.pod.redirect import PROXY_GID, PROXY_UID
 from tests.programs import program
 
 _CLONE_NEWNET = 0x40000000
 Result = TypeVar("Result")
+
+
+class Image(NamedTuple):
+    """What runs: the root, and the environment that the default image sets."""
+
+    root: Path
+    variables: dict[str, str]
 
 
 class Network:
@@ -55,7 +63,7 @@ class Network:
 @contextmanager
 def network() -> Iterator[Network]:
     """A new one, gone with whatever is in it."""
-    name = f"mtls-sidecar-{os.getpid()}-{threading.get_ident() % 10**6}"
+    name = f"mtls-sidecar-{os.getpid()}-{secrets.token_hex(4)}"
     subprocess.run([program("ip"), "netns", "add", name], check=True)
     try:
         subprocess.run([program("ip"), "-n", name, "link", "set", "lo", "up"], check=True)
@@ -64,13 +72,30 @@ def network() -> Iterator[Network]:
         subprocess.run([program("ip"), "netns", "delete", name], check=True)
 
 
+def cable(one: Network, other: Network, addresses: tuple[str, str]) -> None:
+    """Connect two namespaces; an address with its prefix length for each end."""
+    end = f"veth{secrets.token_hex(3)}"
+    ends = ((one, f"{end}a", addresses[0]), (other, f"{end}b", addresses[1]))
+    peer = ["peer", "name", ends[1][1], "netns", other.name]
+    make = ["link", "add", "name", ends[0][1], "netns", one.name, "type", "veth", *peer]
+    subprocess.run([program("ip"), *make], check=True)
+    for net, name, address in ends:
+        subprocess.run([program("ip"), "-n", net.name, "address", "add", address, "dev", name], check=True)
+        subprocess.run([program("ip"), "-n", net.name, "link", "set", name, "up"], check=True)
+
+
 def restricted(
-    root: Path, variables: dict[str, str], command: Sequence[str], *, net: Network | None, mounts: dict[str, Path]
+    image: Image,
+    command: Sequence[str],
+    *,
+    net: Network | None = None,
+    mounts: Mapping[str, Path] | None = None,
+    writable: Mapping[str, Path] | None = None,
 ) -> list[str]:
     """
     The argv of a container under the `restricted` security context; without a network where `net` is None.
 
-    mounts: path in it -> folder of ours; /tmp can be written, as an emptyDir can, all others cannot
+    mounts, writable: path in it -> folder or file of ours
     """
     drop = [
         "--reuid",
@@ -84,21 +109,22 @@ def restricted(
     argv = [*(net.argv() if net else []), program("setpriv"), *drop, "--no-new-privs", "--"]
     argv += [program("bwrap"), "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     argv += [] if net else ["--unshare-net"]
-    argv += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--as-pid-1", "--die-with-parent"]
-    return [*argv, *_rest(variables, mounts), "--", *command]
+    argv += ["--ro-bind", str(image.root), "/", "--proc", "/proc", "--dev", "/dev", "--as-pid-1", "--die-with-parent"]
+    return [*argv, *_rest(image, mounts or {}, writable or {}), "--", *command]
 
 
-def init(root: Path, variables: dict[str, str], command: Sequence[str], *, net: Network) -> list[str]:
+def init(image: Image, command: Sequence[str], *, net: Network) -> list[str]:
     """The argv of the init container: root, with NET_ADMIN and NET_RAW and nothing else."""
-    argv = [*net.argv(), program("bwrap"), "--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"]
+    argv = [*net.argv(), program("bwrap"), "--ro-bind", str(image.root), "/", "--proc", "/proc", "--dev", "/dev"]
     argv += ["--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--cap-add", "CAP_NET_ADMIN"]
-    return [*argv, "--cap-add", "CAP_NET_RAW", *_rest(variables, {}), "--", *command]
+    return [*argv, "--cap-add", "CAP_NET_RAW", *_rest(image, {}, {}), "--", *command]
 
 
-def _rest(variables: dict[str, str], mounts: dict[str, Path]) -> list[str]:
+def _rest(image: Image, mounts: Mapping[str, Path], writable: Mapping[str, Path]) -> list[str]:
     argv = ["--clearenv", "--chdir", "/"]
-    for name, value in variables.items():
+    for name, value in image.variables.items():
         argv += ["--setenv", name, value]
-    for place, folder in mounts.items():
-        argv += ["--bind" if place == "/tmp" else "--ro-bind", str(folder), place]
+    for option, table in (("--ro-bind", mounts), ("--bind", writable)):
+        for place, folder in table.items():
+            argv += [option, str(folder), place]
     return argv

@@ -44,6 +44,20 @@ def health_check() -> list[str]:
     return command
 
 
+def entry_point() -> str:
+    """The program of the default image."""
+    (value,) = [value for word, value in stages()["sidecar"] if word == "ENTRYPOINT"]
+    (program_path,) = json.loads(value)
+    return str(program_path)
+
+
+def default_command() -> list[str]:
+    """What the default image does without arguments."""
+    (value,) = [value for word, value in stages()["sidecar"] if word == "CMD"]
+    command: list[str] = json.loads(value)
+    return command
+
+
 def environment(stage: list[Instruction]) -> dict[str, str]:
     """What ENV sets in a stage."""
     return dict(pair.split("=", 1) for word, value in stage if word == "ENV" for pair in value.split())

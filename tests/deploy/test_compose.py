@@ -1,6 +1,11 @@
 """The Compose example: Compose reads it, its configurations meet each other, and nothing in it has rights."""
 
+import contextlib
+import json
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,10 @@ import yaml
 from proxy import __version__
 from proxy.core.config import Config, TcpAddress
 from proxy.core.configfile import read_config
-from tests.deploy.dockerfile import REPOSITORY
+from proxy.pod.redirect import PROXY_GID, PROXY_UID
+from tests.deploy.container import Image, Network, cable, network, restricted
+from tests.deploy.dockerfile import REPOSITORY, default_command, entry_point
+from tests.e2e.waiting import until
 from tests.programs import program
 
 FOLDER = REPOSITORY / "deploy" / "compose"
@@ -75,3 +83,74 @@ def test_only_one_shot_services_see_the_key_of_the_ca() -> None:
     }
     assert users == {"ca", "orders-svid", "cart-svid"}
     assert {SERVICES[name]["network_mode"] for name in users} == {"none"}
+
+
+@pytest.mark.needs("bwrap", "setpriv", "nsenter", "ip", "nft", "curl")
+def test_the_example_works(image: Image, tmp_path: Path) -> None:
+    """Its own commands, users and mounts, in two network namespaces; /etc/hosts is Docker's name server here."""
+    with network() as orders, network() as client, contextlib.ExitStack() as running:
+        cable(orders, client, ("10.77.0.1/24", "10.77.0.2/24"))
+        volumes = {name: volume(tmp_path / name) for name in ("ca", "orders-svid", "cart-svid")}
+        for name in ("ca", "orders-svid", "cart-svid"):
+            done = subprocess.run(container(image, SERVICES[name], volumes), capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+        app = SERVICES["orders"]["command"]
+        start(running, tmp_path / "app.log", [*orders.argv(), sys.executable, *app[1:]])
+        (tmp_path / "hosts").write_text("127.0.0.1 localhost\n10.77.0.1 orders\n")
+        for name, net in (("orders-sidecar", orders), ("cart-sidecar", client)):
+            argv = container(image, SERVICES[name], volumes, net=net, hosts=tmp_path / "hosts")
+            start(running, tmp_path / f"{name}.log", argv)
+        command = SERVICES["client"]["command"][0]
+        curl = command[command.index("curl") : command.index("; done")]
+        ask = [*client.argv(), "/bin/sh", "-c", curl]
+        until(
+            lambda: subprocess.run(ask, capture_output=True, text=True, timeout=60).stdout == "200\n",
+            "the client is answered",
+        )
+        line = json.loads(next(text for text in log_of(tmp_path / "orders-sidecar.log") if '"mutual_tls"' in text))
+    assert line["tls"]["peer_spiffe_id"] == "spiffe://example.org/ns/shop/sa/cart"
+
+
+def container(
+    image: Image,
+    service: dict[str, Any],
+    volumes: dict[str, Path],
+    *,
+    net: Network | None = None,
+    hosts: Path | None = None,
+) -> list[str]:
+    """What Compose would have Docker do for a service."""
+    mounts = {"/etc/hosts": hosts} if hosts else {}
+    writable = {}
+    for text in service["volumes"]:
+        source, place, *options = text.split(":")
+        if source.startswith("./"):  # Docker makes the file to mount over; bubblewrap can only mount the folder
+            folder, place = volumes["ca"].parent / f"only-{Path(source).name}", str(Path(place).parent)
+            folder.mkdir(exist_ok=True)
+            shutil.copy(FOLDER / source, folder / Path(text.split(":")[1]).name)
+        else:
+            folder = volumes[source]
+        (mounts if "ro" in options else writable)[place] = folder
+    command = service.get("command") or default_command()
+    return restricted(image, [entry_point(), *command], net=net, mounts=mounts, writable=writable)
+
+
+def volume(folder: Path) -> Path:
+    """A new volume: its owner is that of the folder in the image that it is mounted on, which is uid 1337's."""
+    for parent in (folder.parent, *folder.parents[1:3]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    folder.mkdir()
+    os.chown(folder, PROXY_UID, PROXY_GID)
+    return folder
+
+
+def start(running: contextlib.ExitStack, log: Path, argv: list[str]) -> None:
+    stderr = running.enter_context(log.open("wb"))
+    process = running.enter_context(subprocess.Popen(argv, stdout=stderr, stderr=stderr))
+    running.callback(process.kill)
+
+
+def log_of(file: Path) -> list[str]:
+    return until(
+        lambda: (text := file.read_text()) and '"mutual_tls"' in text and text.splitlines(), "it is in the log"
+    )

@@ -6,22 +6,19 @@ it assembles runs as a container would: uid 1337, no capabilities, a root that i
 What this does not prove is in docs/unproven.md: the official base image, and Docker's own reading of the file.
 """
 
-import fcntl
 import json
 import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
 
 from proxy.pod.redirect import PROXY_GID, PROXY_UID
 from tests.deploy import dockerfile
-from tests.deploy.container import Network, init, network, restricted
+from tests.deploy.container import Image, Network, init, restricted
 from tests.deploy.dockerfile import REPOSITORY
 from tests.e2e.apps import App, echo
 from tests.e2e.tlspeers import client_context, what_is_seen
@@ -30,7 +27,7 @@ from tests.e2e.waiting import PATIENCE_S, text_of, until
 pytestmark = pytest.mark.needs("bwrap", "setpriv", "nsenter", "ip", "nft")
 
 MOST_BYTES = 130 * 1000 * 1000  # what docs/image.md says, and some room
-PROGRAM = "/opt/mtls-sidecar/bin/mtls-sidecar"
+PROGRAM = dockerfile.entry_point()
 CONFIG = {
     "identity": {
         "cert": "/run/svid/tls.crt",
@@ -42,52 +39,8 @@ CONFIG = {
 }
 
 
-class Image(NamedTuple):
-    """What runs: the root, and the environment that the default image sets."""
-
-    root: Path
-    variables: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """Built once, whichever process of the test run comes first."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, for network namespaces and another uid")
-    base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "image"  # one for all processes of a run
-    stages = dockerfile.stages()
-    with open(place.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = place.with_suffix(".done")
-        if not done.exists():
-            dockerfile.build(stages["build"], place)
-            for folder in (place, *place.parents):  # another uid has to get there
-                if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
-                    folder.chmod(folder.stat().st_mode | 0o011)
-            done.touch()
-    return Image(place / "rootfs", dockerfile.environment(stages["sidecar"]))
-
-
-@pytest.fixture
-def net() -> Iterator[Network]:
-    with network() as one:
-        yield one
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """A folder of the container's own user, as an emptyDir with fsGroup is."""
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o011)
-    place = tmp_path / "state"
-    place.mkdir()
-    os.chown(place, PROXY_UID, PROXY_GID)
-    return place
-
-
 def run(image: Image, *arguments: str, state: Path, net: Network | None = None) -> subprocess.CompletedProcess[str]:
-    argv = restricted(image.root, image.variables, [PROGRAM, *arguments], net=net, mounts={"/tmp": state})
+    argv = restricted(image, [PROGRAM, *arguments], net=net, writable={"/tmp": state})
     return subprocess.run(argv, capture_output=True, text=True, timeout=60)
 
 
@@ -140,9 +93,9 @@ def test_it_lives_rotates_and_drains_as_the_restricted_user(image: Image, net: N
     (state / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     assert run(image, "certs", "ca", "example.org", "--out", "/tmp/ca", state=state).returncode == 0
     issue(image, state)
-    command = [PROGRAM, *json.loads(next(value for word, value in dockerfile.stages()["sidecar"] if word == "CMD"))]
+    command = [PROGRAM, *dockerfile.default_command()]
     mounts = {"/etc/mtls-sidecar": state / "config", "/run/svid": state / "svid"}
-    argv = restricted(image.root, image.variables, command, net=net, mounts=mounts)
+    argv = restricted(image, command, net=net, mounts=mounts)
     log = state / "log"
     with app, log.open("wb") as stderr, subprocess.Popen(argv, stderr=stderr) as process:
         try:
@@ -179,14 +132,17 @@ for folder, _, _ in os.walk("/"):
 
 def test_nothing_of_its_root_can_be_written(image: Image) -> None:
     command = ["/opt/mtls-sidecar/bin/python", "-I", "-c", _WRITABLE]
-    argv = restricted(image.root, image.variables, command, net=None, mounts={})
+    argv = restricted(
+        image,
+        command,
+    )
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_its_init_container_writes_and_removes_the_packet_rules(image: Image, net: Network) -> None:
     for words, expected in ((["apply", "--no-validate"], True), (["clean"], False)):
-        argv = init(image.root, image.variables, [PROGRAM, "intercept", *words], net=net)
+        argv = init(image, [PROGRAM, "intercept", *words], net=net)
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         rules = subprocess.run(
@@ -196,7 +152,7 @@ def test_its_init_container_writes_and_removes_the_packet_rules(image: Image, ne
 
 
 def healthy(image: Image, net: Network) -> bool:
-    argv = restricted(image.root, image.variables, dockerfile.health_check(), net=net, mounts={})
+    argv = restricted(image, dockerfile.health_check(), net=net)
     return subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
 
 

@@ -72,11 +72,13 @@ docs-check: $(STAMP) ## fail where a generated page differs from the code
 lock: $(STAMP) ## resolve requirements/*.in again, with hashes and without host names
 	$(BIN)/python requirements/lock.py
 
-bench-quick: $(STAMP) ## the short benchmark against both yardsticks
+bench-quick: $(STAMP) ## the short benchmark against both yardsticks, and every scenario of the laboratory once
 	$(BIN)/python -m bench quick
+	$(BIN)/python -m bench.scenarios quick
 
-bench: $(STAMP) ## the full benchmark against both yardsticks
+bench: $(STAMP) ## the full benchmark against both yardsticks, and the laboratory's scenarios (about an hour)
 	$(BIN)/python -m bench full
+	$(BIN)/python -m bench.scenarios full
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache build *.egg-info

@@ -49,7 +49,8 @@ def rates(text: str) -> tuple[float, ...]:
     try:
         if ramp is not None:
             first, last, step = (float(part) for part in ramp.groups())
-            found = [] if step <= 0 else [first + step * at for at in range(int((last - first) / step + 1e-9) + 1)]
+            steps = 0 if step <= 0 else int(min((last - first) / step + 1e-9, MOST_RATES) + 1)
+            found = [first + step * at for at in range(steps)]
         else:
             found = [float(part) for part in text.split(",")]
     except (ValueError, OverflowError):

@@ -1,0 +1,58 @@
+"""The notes below a table of handshakes."""
+
+import msgspec
+
+from proxy.lab.meaning import DISTURBED, notes
+from proxy.lab.results import Mode, Round, Row, Scenario, Workload
+
+
+def row(
+    version: str = "1.3", *, trips: int | None = 3, busy: float | None = 1.0, limited: bool = False, **scenario: object
+) -> Row:
+    """Three rounds of a second, 100 handshakes each. busy: cores that the server used"""
+    round_ = Round(
+        count=100,
+        seconds=1.0,
+        server_cpu_s=busy,
+        round_trips=None if trips is None else trips * 100,
+        client_limited=limited,
+    )
+    fields: dict[str, object] = {
+        "side": "sidecar",
+        "workload": Workload.HANDSHAKE,
+        "version": version,
+        "mode": Mode.FULL,
+    }
+    return Row(scenario=msgspec.convert(fields | scenario, Scenario), rounds=(round_,) * 3)
+
+
+def test_round_trips_are_named_by_version_and_mode() -> None:
+    (first, *_) = notes([row("1.2", trips=4), row("1.3", trips=3)])
+    assert "TLS 1.2 full 4, TLS 1.3 full 3" in first
+
+
+def test_what_was_not_observed_is_not_said() -> None:
+    assert notes([]) == []
+    assert not any("round trips" in note for note in notes([row(trips=None), row("1.2", trips=None)]))
+    assert notes([row(busy=None)]) == []
+
+
+def test_who_set_the_pace_is_said_where_all_rows_agree() -> None:
+    assert any("at least one core busy in every row" in note for note in notes([row(busy=0.97)]))
+    assert any("Neither side was busy" in note for note in notes([row(busy=0.4)]))
+    assert notes([row(busy=0.4, limited=True)]) == []
+    assert notes([row(busy=0.97), row("1.2", busy=0.4, trips=None)]) == []
+
+
+def test_in_an_open_loop_the_arrivals_set_the_pace() -> None:
+    assert notes([row(busy=0.1, rate=50.0)]) == []
+
+
+def test_a_machine_with_other_work_is_said_instead_of_a_pace() -> None:
+    (note,) = notes([row(busy=0.4)], waited=DISTURBED + 0.1)
+    assert "waited for their core 25 %" in note
+    assert "Neither side" in notes([row(busy=0.4)], waited=DISTURBED)[0]
+
+
+def test_rows_with_a_fault_say_nothing() -> None:
+    assert notes([msgspec.structs.replace(row(busy=0.97), fault="it was refused")]) == []

@@ -4,13 +4,14 @@ import argparse
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
 
 from proxy import __version__
+from proxy.cli.bench_fleet import add_fleet, fault_of_fleet, turns_of
 from proxy.cli.bench_options import (
     add_measuring,
     configuration,
@@ -23,8 +24,10 @@ from proxy.cli.bench_options import (
     whole,
 )
 from proxy.cli.bench_table import print_result
+from proxy.core.clockwords import rfc3339
 from proxy.lab.environment import environment
 from proxy.lab.findmax import Slo, SloFault, parse_slo
+from proxy.lab.fleet import FleetFault
 from proxy.lab.generator import Generators, LoadFault
 from proxy.lab.handshakes import Asked, Target, engine_of, sidecar_contenders, target_contenders
 from proxy.lab.knee import search
@@ -35,6 +38,7 @@ from proxy.lab.results import Certificate, Kind, Maximum, Result, Row, write
 from proxy.lab.rounds import Contender, measure_rounds
 from proxy.lab.servercpu import CgroupCpu, ProcessCpu, ServerCpu, Waiting
 from proxy.lab.testbed import Testbed, split_cores
+from proxy.lab.turns import Turns
 from proxy.ops.printable import printable
 from proxy.tls.loadcontext import Credentials
 
@@ -79,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_target(parser)
     _add_load(parser)
+    add_fleet(parser)
     add_measuring(parser, rounds=_ROUNDS, seconds=_SECONDS)
     parser.set_defaults(seconds=None)
 
@@ -138,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     except (_Usage, MatrixFault, SloFault) as fault:
         print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
         return 2
-    except LoadFault as fault:
+    except (LoadFault, FleetFault) as fault:
         print(f"{_PROGRAM}: {_sentence(str(fault))}", file=sys.stderr)
         return 1
     if not any(row.rounds for row in result.rows):
@@ -188,6 +193,8 @@ def _check(args: argparse.Namespace) -> tuple[Matrix, Slo | None]:
         raise _Usage("--find-max chooses the rates itself: leave --rate out")
     if args.rate and any(word.startswith("concurrency=") for word in words):
         raise _Usage("in an open loop (--rate) arrivals are fixed in advance, whatever is in flight: no concurrency")
+    if fault := fault_of_fleet(args):
+        raise _Usage(fault)
     return parse_matrix(words, target=not own, has_certificate=own or args.cert is not None), (
         parse_slo(args.slo) if args.slo else None
     )
@@ -216,14 +223,21 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         else:
             contenders = target_contenders(matrix.cells, asked, _target(args), stack)
         pinned = cores.load if args.target is None else None
-        generators = stack.enter_context(Generators(args.processes, pinned))
+        generators = stack.enter_context(Generators(args.processes, pinned, args.fleet))
         maxima: list[Maximum] = []
         waiting = Waiting(contender.server for contender in contenders if args.target is None)
         if slo is not None:
             rows, maxima, more = _find_all(contenders, generators, slo)
             said += more
         else:
-            rows = _rounds(args, contenders, generators)
+
+            def timetable() -> Turns | None:
+                nonlocal started_at
+                turns = turns_of(args, asked.seconds)
+                started_at = started_at if turns is None else rfc3339(turns.start_at)
+                return turns
+
+            rows = _rounds(args, contenders, generators, timetable)
         waited = waiting.share()
     engines = {engine_of(cell) for cell in matrix.cells} if args.target is None else {"openssl"}
     return Result(
@@ -242,14 +256,21 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
     )
 
 
-def _rounds(args: argparse.Namespace, contenders: Sequence[Contender], generators: Generators) -> list[Row]:
+def _rounds(
+    args: argparse.Namespace,
+    contenders: Sequence[Contender],
+    generators: Generators,
+    timetable: Callable[[], Turns | None],
+) -> list[Row]:
     steps = len(contenders) * (1 + args.rounds)
     with tqdm(total=steps, desc="measuring", unit="step", disable=None, leave=False) as bar:
 
         def progress(_: str) -> None:
             bar.update()
 
-        return measure_rounds(contenders, generators, rounds=args.rounds, seed=args.seed, progress=progress)
+        return measure_rounds(
+            contenders, generators, rounds=args.rounds, seed=args.seed, progress=progress, timetable=timetable
+        )
 
 
 def _find_all(

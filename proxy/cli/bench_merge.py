@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
 
+from proxy.cli.bench_options import whole
 from proxy.lab.merge import Unmergeable, merge
 from proxy.lab.results import BadResult, Result, read, write
 from proxy.ops.printable import printable
@@ -10,11 +12,11 @@ from proxy.ops.printable import printable
 _EXAMPLES = """\
 Adds up what generators measured that loaded one target at the same time: counts, bytes and latency histograms, bucket
 by bucket. Files that do not fit together (another command, another target, starts far apart, one run twice) are
-refused.
+refused. A folder stands for every .json file in it; --expect makes sure that no generator is missing.
 
 examples:
   mtls-sidecar bench merge a.json b.json c.json -o all.json
-  mtls-sidecar bench merge /results/generator-*.json -o /results/all.json
+  mtls-sidecar bench merge /results/run-1 --expect 4 -o /results/all.json
   mtls-sidecar bench report all.json --html all.html
 """
 
@@ -23,14 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("results", nargs="+", metavar="RESULT.json", help="what `bench ... --json` wrote")
+    parser.add_argument("results", nargs="+", metavar="RESULT.json", help="what `bench ... --json` wrote, or a folder")
+    parser.add_argument(
+        "--expect", type=whole(1, 10_000), metavar="N", help="refuse unless so many generators are there"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where the sum goes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Merge; returns 0, 1 where the sum cannot be written, 2 for files that cannot be read or do not fit together."""
     try:
-        total = merge([read(path) for path in args.results], args.results)
+        paths = _files(args.results, args.output)
+        total = merge([read(path) for path in paths], paths)
+        if args.expect is not None and len(total.merged_from) != args.expect:
+            raise Unmergeable(
+                f"{args.expect} generators are expected, and {len(total.merged_from)} are there: a sum without one "
+                "would pass for the whole. Did all of them finish?"
+            )
     except (BadResult, Unmergeable) as refusal:
         print(f"mtls-sidecar bench merge: {printable(str(refusal))}", file=sys.stderr)
         return 2
@@ -45,6 +56,21 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(f"{printable(args.output)}: {_words(total)}")
     return 0
+
+
+def _files(given: list[str], output: str) -> list[str]:
+    """The files that were named, and those of the folders; never the one that is to be written. Raises: BadResult"""
+    files: list[str] = []
+    for path in given:
+        inside = sorted(Path(path).glob("*.json")) if Path(path).is_dir() else [Path(path)]
+        files += [str(file) for file in inside if not _is_same(file, output)]
+    if not files:
+        raise BadResult(f"{', '.join(given)}: there is no .json file to add up")
+    return files
+
+
+def _is_same(file: Path, output: str) -> bool:
+    return file.absolute() == Path(output).absolute()
 
 
 def _words(total: Result) -> str:

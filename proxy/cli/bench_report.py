@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("result", metavar="RESULT.json", help="what `bench ... --json` or `bench merge` wrote")
     parser.add_argument("other", nargs="?", metavar="AFTER.json", help="a later result: RESULT.json is the one before")
-    parser.add_argument("--html", metavar="FILE", help="write one self-contained page")
+    parser.add_argument("--html", metavar="FILE", help="write one self-contained page; - prints it, and nothing else")
     parser.add_argument("--plots", metavar="DIR", help="write each figure as PNG and SVG")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--markdown", action="store_true", help="print Markdown for a pull request")
@@ -96,7 +96,7 @@ def _make(args: argparse.Namespace) -> tuple[Report, Result, Difference | None]:
 def _write(args: argparse.Namespace, made: Report) -> None:
     """Write the page and the plots; what draws is imported only now, for it takes its time."""
     try:
-        if args.html:
+        if args.html and args.html != "-":
             from proxy.lab.reporthtml import html
 
             Path(args.html).write_text(html(made), encoding="utf-8")
@@ -115,7 +115,11 @@ def _write(args: argparse.Namespace, made: Report) -> None:
 def _print(args: argparse.Namespace, made: Report, result: Result, compared: Difference | None) -> None:
     from proxy.lab.reporttext import markdown, text
 
-    if args.json:
+    if args.html == "-":
+        from proxy.lab.reporthtml import html
+
+        print(html(made))
+    elif args.json:
         print(msgspec.json.format(msgspec.json.encode(_document(made, result, compared))).decode())
     elif args.markdown:
         print(markdown(made), end="")

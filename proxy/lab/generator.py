@@ -23,6 +23,7 @@ import msgspec
 
 from proxy.core.reasons import Reason
 from proxy.lab.advice import with_advice
+from proxy.lab.fleet import Fleet
 from proxy.lab.latencies import Latencies
 from proxy.lab.plan import ClosedLoop, Hold, Order, Plan, Prepare, Release, Report, Start
 from proxy.lab.results import Round
@@ -120,9 +121,11 @@ class Generators:
     Generator processes that obey together.
 
     cores: where they may run; None: anywhere
+    fleet: of which they are a part
     """
 
-    def __init__(self, processes: int = 1, cores: Iterable[int] | None = None) -> None:
+    def __init__(self, processes: int = 1, cores: Iterable[int] | None = None, fleet: Fleet | None = None) -> None:
+        self._fleet = fleet or Fleet()
         self._children: list[_Child] = []
         self._plan: Plan | None = None
         try:
@@ -161,7 +164,8 @@ class Generators:
         if isinstance(plan.pace, ClosedLoop) and plan.pace.in_flight < shares:
             raise LoadFault(f"{shares} processes cannot share {plan.pace.in_flight} clients: use fewer processes")
         self._plan = plan
-        orders = [Prepare(plan=plan, share=share, shares=shares) for share in range(shares)]
+        whole, first, of = self._fleet.widen(plan, shares)
+        orders = [Prepare(plan=whole, share=first + share, shares=of) for share in range(shares)]
         return self._sum(plan, self._ask(orders, plan.warm_up_s + 3 * plan.timeout_s + plan.linger_s))
 
     def measure(self) -> Measured:

@@ -26,7 +26,7 @@ from proxy.lab.results import Result, Round, Row, Scenario, Source, latencies
 from proxy.lab.words import labels
 
 MOST_APART_S = 10.0  # between the starts of two generators: from there on their rates did not exist at the same time
-_OF_EACH = frozenset({"seed", "start_at", "json", "output", "progress"})  # options in which generators may differ
+_OF_EACH = frozenset({"fleet", "pid", "cgroup"})  # options in which generators may differ
 
 _Number = TypeVar("_Number", int, float)
 
@@ -50,11 +50,10 @@ def merge(results: Sequence[Result], names: Sequence[str]) -> Result:
     rows = []
     for scenario, label in zip(tables[0], labels(list(tables[0])), strict=True):
         rows.append(_merge_rows([table[scenario] for table in tables], label, names, shared=first.target is not None))
-    ordered = sorted(sources, key=lambda source: (source.started_at, source.seed))
+    ordered = sorted(sources, key=lambda source: (source.started_at, source.run))
     return msgspec.structs.replace(
         first,
         started_at=ordered[0].started_at,
-        seed=ordered[0].seed,
         environment=ordered[0].environment,
         rows=tuple(rows),
         certificates=tuple(dict.fromkeys(kind for result in results for kind in result.certificates)),
@@ -88,6 +87,8 @@ def _check(results: Sequence[Result], names: Sequence[str], sources: Sequence[So
                 raise Unmergeable(f"{name} and {other} hold the same run: it would be counted twice")
         _require(name, names[0], "the command", f"bench {result.kind}", f"bench {first.kind}")
         _require(name, names[0], "mtls-sidecar", result.environment.package, first.environment.package)
+        # Rows take turns in an order drawn from the seed: with another one, others would have run at the same time.
+        _require(name, names[0], "the seed", result.seed, first.seed)
         _require(name, names[0], "the target", result.target or "none", first.target or "none")
         for option in sorted({*result.configuration, *first.configuration} - _OF_EACH):
             theirs, ours = result.configuration.get(option), first.configuration.get(option)

@@ -15,6 +15,7 @@ from proxy.lab.observe import Observed, observe
 from proxy.lab.plan import Plan
 from proxy.lab.results import Round, Row, Scenario
 from proxy.lab.servercpu import ServerCpu, settled_s
+from proxy.lab.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +57,50 @@ Progress = Callable[[str], None]
 
 
 def measure_rounds(
-    contenders: Sequence[Contender], generators: Generators, *, rounds: int, seed: int, progress: Progress
+    contenders: Sequence[Contender],
+    generators: Generators,
+    *,
+    rounds: int,
+    seed: int,
+    progress: Progress,
+    timetable: Callable[[], Turns | None] = lambda: None,
 ) -> list[Row]:
     """
     Measure all contenders `rounds` times, in turn.
 
-    progress: called after each step (one look at each contender, then one measurement each round) with what it was
-    Returns:  the rows in the order of the contenders
+    timetable: asked once, when all is ready, for when each measurement begins; None: as soon as it can
+    progress:  called after each step (one look at each contender, then one measurement each round) with what it was
+    Returns:   the rows in the order of the contenders
     """
     standings = [_Standing(contender) for contender in contenders]
     for standing in standings:
         _look(standing)
         progress("look")
     draw = random.Random(seed)  # noqa: S311  # an order, no secret
-    for number in range(rounds):
-        for standing in draw.sample(standings, len(standings)):
-            if standing.fault is None:
-                _measure(standing, generators)
-            progress(f"round {number + 1}")
+    order = [(number, standing) for number in range(rounds) for standing in draw.sample(standings, len(standings))]
+    turns = timetable()
+    for turn, (number, standing) in enumerate(order):
+        if standing.fault is None:
+            _measure(standing, generators, turns, turn)
+        progress(f"round {number + 1}")
     return [standing.row() for standing in standings]
 
 
 def measure_once(
-    contender: Contender, generators: Generators, round_trips: int | None = None
+    contender: Contender,
+    generators: Generators,
+    round_trips: int | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> tuple[Round, Measured]:
     """
     One measurement with the server's CPU around it; whether it is one, `Measured.fault` says.
 
+    ready:  called when all is prepared, to wait for others
     Raises: LoadFault when the plan could not even be prepared
     """
     generators.prepare(contender.plan)
     before = None if contender.server is None else settled_s(contender.server)
+    ready()
     measured = generators.measure()
     after = None if contender.server is None else settled_s(contender.server)
     cpu_s = None if before is None or after is None else max(0.0, after - before)
@@ -107,10 +121,14 @@ def _look(standing: _Standing) -> None:
         standing.fault = "the server made a full handshake where a session was offered: it does not resume sessions"
 
 
-def _measure(standing: _Standing, generators: Generators) -> None:
-    observed = standing.observed
+def _measure(standing: _Standing, generators: Generators, turns: Turns | None, turn: int) -> None:
+    round_trips = standing.observed.round_trips if standing.observed else None
     try:
-        round_, measured = measure_once(standing.contender, generators, observed.round_trips if observed else None)
+        if turns is None:
+            round_, measured = measure_once(standing.contender, generators, round_trips)
+        else:
+            turns.prepare(turn)
+            round_, measured = measure_once(standing.contender, generators, round_trips, lambda: turns.measure(turn))
     except LoadFault as fault:
         standing.fault = str(fault)
         return

@@ -25,6 +25,25 @@ def test_many_become_one(files: list[str], tmp_path: Path, capsys: pytest.Captur
     assert (total.rows[0].rounds[0].count, total.rows[0].scenario.concurrency) == (300, 24)
 
 
+def test_a_folder_stands_for_its_files_and_not_for_the_sum(files: list[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "all.json")
+    for _ in range(2):  # the second time the sum lies among them
+        assert main(["bench", "merge", str(tmp_path), "--expect", "3", "-o", out]) == 0
+        assert len(read(out).merged_from) == 3
+
+
+def test_a_generator_that_is_missing_is_not_passed_over(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "merge", str(tmp_path), "--expect", "4", "-o", str(tmp_path / "all.json")]) == 2
+    assert "4 generators are expected, and 3 are there" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "merge", str(tmp_path), "-o", str(tmp_path / "all.json")]) == 2
+    assert "there is no .json file to add up" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [(None, "cannot be read: No such file"), (b"{}", "is no result of `mtls-sidecar bench"), ("other", "does not fit")],

@@ -42,6 +42,12 @@ def test_page_and_plots_are_written(files: dict[str, str], tmp_path: Path, capsy
     assert f"wrote {len(written)} files to {plots}" in capsys.readouterr().err
 
 
+def test_a_page_is_printed_for_whoever_reads_a_log(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "report", files["small"], "--html", "-"]) == 0
+    out = capsys.readouterr().out
+    assert (out.startswith("<!doctype html>"), out.endswith("</html>\n")) == (True, True)
+
+
 def test_markdown_is_for_a_pull_request(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "report", files["before"], files["after"], "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("### What a TLS handshake costs: before and after\n")

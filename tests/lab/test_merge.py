@@ -57,11 +57,11 @@ def test_the_sum_is_exactly_what_one_generator_had_recorded(parts: list[list[flo
 
 def test_the_order_and_the_steps_do_not_matter() -> None:
     dice = random.Random(5)
-    parts = [generator([dice.lognormvariate(-6, 1) for _ in range(100)], seed=number) for number in range(5)]
+    parts = [generator([dice.lognormvariate(-6, 1) for _ in range(100)], run=str(number)) for number in range(5)]
     at_once = merged(*parts)
     in_steps = merged(merged(parts[3], parts[0]), parts[4], merged(parts[2], parts[1]))
     assert msgspec.structs.replace(in_steps, run=at_once.run) == at_once
-    assert [source.seed for source in at_once.merged_from] == [0, 1, 2, 3, 4]
+    assert [source.run for source in at_once.merged_from] == ["0", "1", "2", "3", "4"]
 
 
 def test_what_is_in_flight_and_what_is_offered_add_up() -> None:
@@ -123,6 +123,7 @@ OTHER_ENVIRONMENT = msgspec.structs.replace(ENVIRONMENT, package="0.3.0")
             result_of(kind="relay"),
             "b.json does not fit: the command is bench relay there, and bench handshake in a.json",
         ),
+        (result_of(seed=8), "b.json does not fit: the seed is 8 there, and 7 in a.json"),
         (result_of(target="other:1"), "b.json does not fit: the target is other:1 there, and none in a.json"),
         (result_of(environment=OTHER_ENVIRONMENT), "mtls-sidecar is 0.3.0 there, and 0.2.0 in a.json"),
         (result_of(configuration={"rounds": 7}), "the option rounds is 7 there, and 5 in a.json"),
@@ -147,6 +148,6 @@ def test_a_run_that_is_in_a_sum_already_is_refused() -> None:
         merge([merged(*parts), parts[1]], ["sum.json", "b.json"])
 
 
-def test_generators_differ_in_seed_and_start() -> None:
-    parts = [result_of(configuration={"rounds": 5, "seed": seed, "start_at": str(seed)}) for seed in range(2)]
+def test_generators_differ_in_their_number() -> None:
+    parts = [result_of(configuration={"rounds": 5, "fleet": f"{index}/2"}) for index in range(2)]
     assert len(merged(*parts).merged_from) == 2

@@ -45,7 +45,7 @@ TABLES = (
     Table(
         "Handshakes: server CPU of one, its app connection and its end included",
         tuple(
-            Column(f"{mode} {version}", f"{mode} handshake, TLS {version}", "cpu_per_handshake")
+            Column(f"{mode} {version}", f"{mode} handshake over TLS {version}", "cpu_per_handshake")
             for mode in ("full", "resumed")
             for version in ("1.2", "1.3")
         ),

@@ -25,6 +25,7 @@ CONNECTIONS = 64  # with a request in flight on each
 
 MEASURED = ("handshake", "request", "bulk", "idle")
 FLOOR_WORDS = "server and client of the sidecar's OpenSSL in one process, the server's calls alone; no network"
+OPENSSL = "sidecar (openssl)"
 CPU = BY_KEY["cpu_per_handshake"]
 
 Start = Callable[[], Side]
@@ -105,18 +106,17 @@ def _floor(bench: Bench, bed: Testbed, bottom: Floor, measured: Sequence[str]) -
 
 
 def meaning(rows: Sequence[Row]) -> list[str]:
-    """What part of a sidecar's handshake is TLS itself, and who needs least; sentences."""
-    said = []
+    """What part of a handshake is TLS itself, on the engine that the floor is made of; and who needs least."""
+    said = list[str]()
     for kind, found in by_kind(rows).items():
         figures = {row.scenario.side: figure.value for row in found if (figure := CPU.figure(row)) is not None}
-        ours = next((side for side in figures if side.startswith("sidecar")), None)
-        bottom = figures.pop(FLOOR, None)
-        if ours is None or len(figures) < 2:
-            continue
-        least = min(figures, key=lambda side: figures[side])
-        words = f"Of the {amount(figures[ours], CPU.unit)} of a {kind}, on {ours}"
-        if bottom is not None:
-            words += f", {amount(bottom, CPU.unit)} are TLS itself ({FLOOR})"
-            words += "; sockets, the way to the app, identity, policy and Python are the rest"
-        said.append(f"{words}. {least} needs least: {amount(figures[least], CPU.unit)}.")
+        bottom, ours = figures.pop(FLOOR, None), figures.get(OPENSSL)
+        if bottom is not None and ours is not None:
+            said.append(
+                f"Of the {amount(ours, CPU.unit)} of a {kind} on {OPENSSL}, {amount(bottom, CPU.unit)} are OpenSSL's "
+                "own; sockets, the way to the app, identity, policy and Python are the rest."
+            )
+        if len(figures) > 1:
+            least = min(figures, key=lambda side: figures[side])
+            said.append(f"A {kind} costs least on {least}: {amount(figures[least], CPU.unit)}.")
     return said

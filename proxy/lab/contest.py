@@ -93,7 +93,7 @@ def kind_of(scenario: Scenario) -> str:
     """What a row measures, whoever serves: rows of one kind are compared, and stand in one column of a table."""
     match scenario.workload:
         case Workload.HANDSHAKE if scenario.mode is not None:
-            return f"{scenario.mode} handshake, TLS {scenario.version}"
+            return f"{scenario.mode} handshake over TLS {scenario.version}"
         case Workload.HANDSHAKE:
             return "new connection" if scenario.concurrency == 1 else "new connections"
         case Workload.REQUEST:

@@ -12,7 +12,7 @@ from proxy.lab.results import Kind, Mode, Result, Round, Row, Scenario, Workload
 from proxy.ops.ownmodule import package_command, package_environment
 from tests.lab import documents
 
-FULL = "full handshake, TLS 1.3"
+FULL = "full handshake over TLS 1.3"
 COLUMNS = (Column("full 1.3", FULL, "cpu_per_handshake"), Column("GB up", "upload", "cpu_per_gb"))
 SHORT = ["--rounds", "1", "--seconds", "0.05", "--bulk", "1", "--idle", "8", "--engine", "openssl"]
 

@@ -82,7 +82,7 @@ def test_some_entries_have_fewer_rounds_and_progress_is_told_as_often_as_it_was_
 
 def test_a_kind_is_what_is_done_and_never_who_does_it() -> None:
     handshake = Scenario(side="a", workload=Workload.HANDSHAKE, version="1.2", mode=Mode.RESUMED, concurrency=16)
-    assert kind_of(handshake) == "resumed handshake, TLS 1.2"
+    assert kind_of(handshake) == "resumed handshake over TLS 1.2"
     assert kind_of(Scenario(side="a", workload=Workload.HANDSHAKE, concurrency=1)) == "new connection"
     assert kind_of(Scenario(side="a", workload=Workload.HANDSHAKE, concurrency=32)) == "new connections"
     assert kind_of(Scenario(side="a", workload=Workload.REQUEST, concurrency=1)) == "request, one connection"

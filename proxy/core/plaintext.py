@@ -21,6 +21,7 @@ import msgspec
 MAX_CLIENTS = 20_000  # rows; the clients beyond become one row, and the verdict cannot be SAFE any more
 OTHERS = "(others)"
 UNNAMED = "(not in metrics)"
+NO_MODE = "nothing is let in"  # what is intercepted where no rule is
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from proxy.core.clockwords import rfc3339, span
-from proxy.core.plaintext import UNNAMED, Client, Evidence, Kind, Listener, Sidecar, Speaks
+from proxy.core.plaintext import NO_MODE, UNNAMED, Client, Evidence, Kind, Listener, Sidecar, Speaks
 
 _REFUSED = "PLAINTEXT_REFUSED"
 
@@ -84,7 +84,7 @@ def _judge(evidence: Evidence, listener: Listener, now: float, window_s: float) 
         thin.append("more clients than this report can hold: group them with --group-by prefix")
     if movers:
         verdict, reasons = Verdict.NOT_SAFE, _who_must_move(listener, movers)
-    elif listener.modes == {"STRICT"}:
+    elif listener.modes and listener.modes <= {"STRICT", NO_MODE}:
         verdict, reasons = Verdict.SAFE, ["STRICT is in force already, and refused nobody for speaking plaintext"]
     elif thin:
         verdict, reasons = Verdict.UNKNOWN, thin

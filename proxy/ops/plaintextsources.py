@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.core.events import Direction, Security
-from proxy.core.plaintext import Evidence, Kind, Listener, Sidecar, Speaks
+from proxy.core.plaintext import NO_MODE, Evidence, Kind, Listener, Sidecar, Speaks
 from proxy.core.reasons import Reason
 from proxy.ops.metricfamilies import PREFIX
 
@@ -188,7 +188,7 @@ def _take_sample(name: str, labels: dict[str, str], value: float, listener: List
     elif name == "last_plaintext_timestamp_seconds":
         listener.last_plaintext = max(listener.last_plaintext, value)
     elif name == "listener_info":
-        listener.modes.add(labels.get("mode", ""))
+        listener.modes.add(labels.get("mode") or NO_MODE)
         listener.addresses.add(labels.get("listen", ""))
 
 

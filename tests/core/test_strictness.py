@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.plaintext import UNNAMED, Evidence, Grouping, Kind, Listener, Sidecar, Speaks
+from proxy.core.plaintext import NO_MODE, UNNAMED, Evidence, Grouping, Kind, Listener, Sidecar, Speaks
 from proxy.core.strictness import ListenerVerdict, Verdict, covered_s, judge, overall
 
 NOW = 1_800_000_000.0
@@ -144,9 +144,10 @@ def test_too_many_clients_are_never_safe() -> None:
     assert world.verdict().verdict is Verdict.UNKNOWN
 
 
-def test_strict_already_needs_no_evidence_but_refusals() -> None:
+@pytest.mark.parametrize("modes", [{"STRICT"}, {NO_MODE}, {"STRICT", NO_MODE}])
+def test_strict_already_needs_no_evidence_but_refusals(modes: set[str]) -> None:
     world = World(hours=1)
-    world.listener.modes.add("STRICT")
+    world.listener.modes.update(modes)
     assert world.verdict().verdict is Verdict.SAFE
     world.client(0.5, Speaks.REFUSED)
     assert world.verdict().verdict is Verdict.NOT_SAFE

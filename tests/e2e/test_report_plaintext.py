@@ -62,10 +62,14 @@ def test_from_permissive_to_strict(
     until(lambda: report(admin, "--window", "1s")[0] == 0, "nobody was seen for a second, and STRICT is safe")
 
     listener["mode"] = "STRICT"
-    sidecar.write()
-    assert sidecar.reload()["result"] == "published"
-    status, web = report(admin, "--window", "1s")
-    assert (status, web["modes"]) == (0, ["STRICT"])
+    with socket.create_connection(sidecar.at("web"), PATIENCE_S) as held:
+        held.sendall(b"hello, this is plaintext")
+        assert held.recv(100)
+        sidecar.write()
+        assert sidecar.reload()["result"] == "published"
+        assert sidecar.closed(3)[2]["reason"] == "POLICY_CHANGED"
+    until(lambda: report(admin, "--window", "1s")[0] == 0, "who held a connection was cut, and counts a second longer")
+    assert report(admin, "--window", "1s")[1]["modes"] == ["STRICT"]
     assert plaintext(sidecar.at("web")) == b""
     status, web = report(admin, "--window", "1s")
     assert (status, web["refused"], web["clients"][0]["speaks"]) == (1, {"PLAINTEXT_REFUSED": 1}, "plaintext_refused")

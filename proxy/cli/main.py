@@ -50,17 +50,18 @@ COMMANDS = {
     "report": Command("proxy.cli.report", "who still speaks plaintext, and whether STRICT is safe now"),
     "inject": Command("proxy.cli.inject", "add the sidecar to Kubernetes YAML"),
     "webhook": Command("proxy.cli.webhook", "serve the injection as a mutating admission webhook"),
+    "wait": Command("proxy.cli.wait", "wait until a sidecar is ready, as a postStart hook does"),
     "intercept": Command("proxy.cli.intercept", "program and remove a Pod's redirection rules"),
 }
 
 
 class _Version(argparse.Action):
-    """--version; an action of its own, so that OpenSSL is loaded only when its version is asked for."""
+    """--version; an action of its own, so that the engines are loaded only when their versions are asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from proxy.tls.binding import openssl_version
+        from proxy.tls.engine import installed_versions
 
-        print(f"{PROGRAM} {__version__} ({openssl_version()}, Python {sys.version.split()[0]})")
+        print(f"{PROGRAM} {__version__} ({installed_versions()}, Python {sys.version.split()[0]})")
         parser.exit()
 
 

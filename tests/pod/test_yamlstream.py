@@ -1,0 +1,142 @@
+"""Streams that are odd: markers in odd places, JSON, broken documents, documents of no interest."""
+
+import json
+
+import pytest
+
+from proxy.pod.refusal import Refused
+from proxy.pod.settings import Settings
+from proxy.pod.workloads import Task
+from proxy.pod.yamldocument import MEMORY
+from proxy.pod.yamlstream import transform
+from tests.pod.pods import settings
+
+POD = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: one\nspec:\n  containers:\n  - name: app\n    image: x\n"
+
+
+def inject(text: str, chosen: Settings | None = None, *, to_config_map: bool = False) -> str:
+    return transform(text, Task(chosen or settings(), to_config_map), file="x.yaml")[0]
+
+
+def uninject(text: str) -> str:
+    return transform(text, Task(None), file="x.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "# nothing\n",
+        "---\n",
+        "...\n---\n",
+        "kind: ConfigMap\napiVersion: v1\ndata:\n  kind: Pod\n",
+        "apiVersion: example.com/v1\nkind: Deployment\nspec: {template: {spec: {containers: [{name: a}]}}}\n",
+        "apiVersion: v1\nkind: Service\nmetadata:   {name: Pod}\n",
+        "- Pod\n- List\n",
+        "Pod",
+        "apiVersion: v1\nkind: List\nitems: null\n",
+        "%YAML 1.1\n---\nkind: Service\n",
+    ],
+)
+def test_what_makes_no_pods_is_copied(text: str) -> None:
+    assert inject(text) == text
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "{}",
+        "---\n{}",
+        "--- # why\n{}...\n",
+        "{}---\n",
+        "a: |\n  ----\n  --- no marker\n---\n{}",
+        "\ufeff{}",
+        "# a\n\n{}# b\n",
+        "kind: Service\n---\n{}---\nkind: Service\n",
+        "---\n---\n{}\n\n---\n# c\n",
+    ],
+)
+@pytest.mark.parametrize("to_config_map", [False, True])
+def test_everything_around_a_pod_stays(around: str, to_config_map: bool) -> None:
+    text = around.format(POD)
+    out = inject(text, to_config_map=to_config_map)
+    assert out.count("name: mtls-sidecar\n") == 1
+    lines = iter(out.removeprefix("\ufeff").splitlines())
+    assert [line for line in text.removeprefix("\ufeff").splitlines() if line.strip() and line not in lines] == []
+    assert (inject(out, to_config_map=to_config_map), uninject(out)) == (out, text)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("indent", [None, 2, 4])
+def test_json_stays_json_with_its_indentation(indent: int | None, end: str) -> None:
+    value = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ü"}, "spec": {"containers": [{"name": "app"}]}}
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [value]}, indent=indent, ensure_ascii=False) + end
+    out = inject(text)
+    assert json.loads(out)["items"][0]["spec"]["initContainers"][1]["name"] == "mtls-sidecar"
+    assert (inject(out), uninject(out)) == (out, text)
+
+
+def test_a_file_that_was_edited_since_keeps_the_edit_and_loses_the_memory() -> None:
+    text = "kind: Pod\napiVersion: v1\nspec: {containers: [{name: app, ports: [{containerPort: 80}]}]}\n"
+    out = inject(text)
+    assert MEMORY in out
+    assert uninject(out) == text
+    edited = out.replace("name: app,", "name: app, image: new,")
+    assert "containers: [{name: app, image: new, ports: " in uninject(edited)
+
+
+@pytest.mark.parametrize("memory", ["", "[", '[[0,99,""]]', '[[5,1,""]]', '[[0,1,"kind: Pod\\n"]]', "x" * 50])
+def test_a_memory_that_is_damaged_is_not_believed(memory: str) -> None:
+    out = inject(POD) + f"{MEMORY}{memory}\n"
+    assert uninject(out) == POD
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: Pod\n---\nkind: Pod\nspec: [\n", "x.yaml:3: This is no YAML: "),
+        ("kind: Pod\nkind: Pod\n", 'x.yaml:1: This is no YAML: found duplicate key "kind"'),
+        ("# c\n\nkind: Pod\napiVersion: v1\n", "x.yaml:3: Pod without a name: It has no spec."),
+        (POD.replace("app", "istio-proxy"), "x.yaml:1: Pod one: The Pod has Istio's container"),
+        ("apiVersion: v1\nkind: Pod\nspec: &a {containers: [*a]}\n", "x.yaml:1: "),
+        ("kind: Pod\na: " + "[" * 2000, "This is no YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text: str, words: str) -> None:
+    with pytest.raises(Refused) as refused:
+        inject(text)
+    assert words in "\n".join(refused.value.sentences)
+
+
+def test_a_document_that_stands_for_too_much_by_its_aliases_is_refused() -> None:
+    bomb = "kind: Pod\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    with pytest.raises(Refused, match="stands for too much"):
+        inject(bomb)
+
+
+def test_every_fault_of_every_document_is_said_and_nothing_is_written() -> None:
+    with pytest.raises(Refused) as refused:
+        inject(f"{POD}---\nkind: Pod\napiVersion: v1\n---\n{POD.replace('app', 'linkerd-proxy')}")
+    assert [one.partition(" ")[0] for one in refused.value.sentences] == ["x.yaml:10:", "x.yaml:13:"]
+
+
+def test_merge_keys_are_written_out_where_they_are_in_the_way() -> None:
+    text = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: one}\nspec:\n  containers:\n"
+        "    - &a {name: a, livenessProbe: {tcpSocket: {port: 80}}}\n    - {<<: *a, name: b}\n"
+    )
+    out = inject(text)
+    assert "/app-health/a/livez" in out
+    assert "/app-health/b/livez" in out
+    assert (inject(out), uninject(out)) == (out, text)
+
+
+def test_annotations_on_the_workload_itself_are_warned_of() -> None:
+    text = (
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\n  annotations: {mtls-sidecar.io/mode: DISABLE}\n"
+        "spec: {template: {spec: {containers: [{name: a}]}}}\n"
+    )
+    sentences = [report.sentence for report in transform(text, Task(settings()), file="x")[1]]
+    assert "spec.template.metadata.annotations" in next(one for one in sentences if "has no effect here" in one)

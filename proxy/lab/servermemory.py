@@ -5,25 +5,36 @@ a tree is what it takes from the machine. Straight from /proc, with the server q
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy.lab.generator import LoadFault
 from proxy.lab.servercpu import tree
 
 
-def pss_bytes(pids: Iterable[int]) -> int:
-    """PSS of the processes and all their descendants. Raises: LoadFault"""
-    return sum(_pss_bytes(member) for pid in pids for member in tree(pid))
+class Memory(NamedTuple):
+    """rss counts a page whole for each process that maps it, pss in parts."""
+
+    pss_bytes: int
+    rss_bytes: int
 
 
-def _pss_bytes(pid: int) -> int:
+def memory_of(pids: Iterable[int]) -> Memory:
+    """Of the processes and all their descendants. Raises: LoadFault"""
+    found = [_memory_of(member) for pid in pids for member in tree(pid)]
+    return Memory(sum(each.pss_bytes for each in found), sum(each.rss_bytes for each in found))
+
+
+def _memory_of(pid: int) -> Memory:
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except PermissionError:
         raise LoadFault(
             f"no permission to read the memory of process {pid}: run as its user or as root; it is unknown otherwise"
         ) from None
     except (FileNotFoundError, ProcessLookupError):
-        return 0  # it ended meanwhile
-    raise LoadFault("this kernel does not say how much memory a process has (smaps_rollup)")
+        return Memory(0, 0)  # it ended meanwhile
+    fields = dict(line.split(":", 1) for line in lines[1:])
+    try:
+        return Memory(*(int(fields[name].split()[0]) * 1024 for name in ("Pss", "Rss")))
+    except KeyError:
+        raise LoadFault("this kernel does not say how much memory a process has (smaps_rollup)") from None

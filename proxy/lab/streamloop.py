@@ -11,91 +11,18 @@ import os
 import select
 import socket
 import time
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any
 
 from proxy.core.reasons import Reason, Rejected
 from proxy.lab.exchange import begin_connecting
 from proxy.lab.latencies import Latencies
-from proxy.tls.loadclient import LoadConnection, LoadContext, Want
+from proxy.lab.plainstream import PlainStream, Stream
+from proxy.tls.loadclient import LoadConnection, LoadContext, Negotiated, Want
 
 STALL_S = 20.0
 CHUNK_BYTES = 262_144
 FAREWELL_S = 5.0
-
-
-class Stream(Protocol):
-    """What a connection can do; LoadConnection has it for TLS."""
-
-    sock: socket.socket
-
-    def handshake(self) -> Want: ...
-    def read(self, size: int) -> bytes | None: ...
-    def read_into(self, buffer: memoryview) -> int | None: ...
-    def write(self, data: bytes | memoryview) -> int: ...
-    def finish(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class PlainStream:
-    """A connection without TLS."""
-
-    __slots__ = ("sock",)
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-
-    def handshake(self) -> Want:
-        """Whether it is connected. Raises: Rejected"""
-        if not select.select([], [self.sock], [], 0)[1]:
-            return Want.WRITE
-        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise Rejected(
-                Reason.UPSTREAM_REFUSED, f"nothing accepts connections at this address: {os.strerror(error)}"
-            )
-        return Want.NOTHING
-
-    def read(self, size: int) -> bytes | None:
-        """Up to `size` bytes; None: nothing now; b"": the end. Raises: Rejected"""
-        try:
-            return self.sock.recv(size)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise _torn(error) from None
-
-    def read_into(self, buffer: memoryview) -> int | None:
-        """As read, into the caller's buffer."""
-        try:
-            return self.sock.recv_into(buffer)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise _torn(error) from None
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Send. Returns: how many bytes were taken. Raises: Rejected"""
-        try:
-            return self.sock.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise _torn(error) from None
-
-    def finish(self) -> None:
-        """No more will come from us."""
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the other side was faster
-
-    def close(self) -> None:
-        """Free it."""
-        self.sock.close()
-
-
-def _torn(error: OSError) -> Rejected:
-    return Rejected(Reason.RESET, f"the connection broke: {error.strerror or error}")
 
 
 class StreamLoop:
@@ -105,7 +32,9 @@ class StreamLoop:
         self, family: socket.AddressFamily, address: tuple[str, int], context: LoadContext | None, message_bytes: int
     ) -> None:
         self._family, self._address, self._context = family, address, context
+        self.negotiated: Negotiated | None = None  # of the first connection that was answered
         self._held: list[Stream] = []
+        self._session: Any = None
         # The first byte asks the app to echo from there on; the rest is nothing that a relay could compress or guess.
         self._request = b"E" + os.urandom(message_bytes - 1)
 
@@ -114,37 +43,46 @@ class StreamLoop:
         """Whether a connection is held."""
         return bool(self._held)
 
-    @property
-    def negotiated(self) -> Any:
-        """What the first held connection settled on; None for plaintext."""
-        first = self._held[0] if self._held else None
-        return first.negotiated() if isinstance(first, LoadConnection) else None
-
     def open(self, count: int, in_flight: int) -> Latencies:
         """Open so many more, each with one byte each way. Returns: how long each took. Raises: Rejected, OSError"""
-        latencies, begun = Latencies(), 0
-        live: dict[int, tuple[Stream, float]] = {}
-        shaken: set[int] = set()
+        return self._connect(count, in_flight, resume=False, hold=True)[0]
+
+    def exchange(self, count: int, in_flight: int, *, resume: bool) -> tuple[Latencies, int]:
+        """
+        So many connections from their first byte to their end, in_flight at a time, with one byte each way.
+
+        resume:  offer the newest session, of this exchange or an earlier one
+        Returns: how long each took to its byte; how many were resumed. Raises: Rejected, OSError
+        """
+        return self._connect(count, in_flight, resume=resume, hold=False)
+
+    def _connect(self, count: int, in_flight: int, *, resume: bool, hold: bool) -> tuple[Latencies, int]:
+        latencies, begun, resumed = Latencies(), 0, 0
+        live: dict[int, _Way] = {}
         with select.epoll() as poll:
             try:
                 while begun < count or live:
                     while begun < count and len(live) < in_flight:
-                        began_s = time.monotonic()
-                        stream = self._begin()
+                        way = self._begin(resume=resume)
                         begun += 1
-                        live[stream.sock.fileno()] = stream, began_s
-                        poll.register(stream.sock.fileno(), select.EPOLLOUT)
-                    for fd, _ in _events(poll, f"of {count} connections {count - begun + len(live)} are not open"):
-                        stream, began_s = live[fd]
-                        if self._advance(stream, fd, shaken, poll):
-                            latencies.record(time.monotonic() - began_s)
+                        live[way.fd] = way
+                        poll.register(way.fd, select.EPOLLOUT)
+                    for fd, _ in _events(poll, f"{count - begun + len(live)} of {count} connections are not done"):
+                        way = live[fd]
+                        answered = way.advance(poll)
+                        if answered:
+                            latencies.record(time.monotonic() - way.began_s)
+                            resumed += self._note(way.stream, resume=resume)
+                        if way.stage is _Stage.ENDED or (answered and hold):
                             poll.unregister(fd)
                             del live[fd]
-                            self._held.append(stream)
+                            (self._held.append if hold else _close)(way.stream)
+                        elif answered:
+                            way.finish()
             finally:
-                for stream, _ in live.values():
-                    stream.close()
-        return latencies
+                for way in live.values():
+                    way.stream.close()
+        return latencies, resumed
 
     def requests(self, seconds: float) -> tuple[Latencies, float]:
         """
@@ -245,27 +183,69 @@ class StreamLoop:
             stream.close()
         self._held.clear()
 
-    def _begin(self) -> Stream:
+    def _begin(self, *, resume: bool) -> "_Way":
+        began_s = time.monotonic()
         sock = begin_connecting(self._family, self._address)
-        return PlainStream(sock) if self._context is None else self._context.connect(sock)
+        if self._context is None:
+            return _Way(PlainStream(sock), began_s)
+        return _Way(self._context.connect(sock, self._session if resume else None), began_s)
 
-    def _advance(self, stream: Stream, fd: int, shaken: set[int], poll: select.epoll) -> bool:
-        """Go on opening; True when the app's byte is there."""
-        if fd not in shaken:
-            want = stream.handshake()
+    def _note(self, stream: Stream, *, resume: bool) -> bool:
+        """Keep what an answered connection settled on, and its session. Returns: whether it was resumed."""
+        if not isinstance(stream, LoadConnection):
+            return False
+        self.negotiated = self.negotiated or stream.negotiated()
+        if resume:
+            self._session = stream.session()
+        return stream.resumed
+
+
+class _Stage(Enum):
+    SHAKING = "shaking"
+    ASKED = "asked"
+    FINISHING = "finishing"
+    ENDED = "ended"
+
+
+class _Way:
+    """A connection on its way to the app's first byte, and perhaps to its end."""
+
+    __slots__ = ("began_s", "fd", "stage", "stream")
+
+    def __init__(self, stream: Stream, began_s: float) -> None:
+        self.stream, self.began_s = stream, began_s
+        self.fd = stream.sock.fileno()
+        self.stage = _Stage.SHAKING
+
+    def advance(self, poll: select.epoll) -> bool:
+        """Go on; True once, when the app's byte is there. Raises: Rejected"""
+        if self.stage is _Stage.FINISHING:
+            if _has_ended(self.stream):
+                self.stage = _Stage.ENDED
+            return False
+        if self.stage is _Stage.SHAKING:
+            want = self.stream.handshake()
             if want is not Want.NOTHING:
-                poll.modify(fd, select.EPOLLOUT if want is Want.WRITE else select.EPOLLIN)
+                poll.modify(self.fd, select.EPOLLOUT if want is Want.WRITE else select.EPOLLIN)
                 return False
-            shaken.add(fd)
-            poll.modify(fd, select.EPOLLIN)
-            _send_whole(stream, b"P")
-        answer = stream.read(1)
+            self.stage = _Stage.ASKED
+            poll.modify(self.fd, select.EPOLLIN)
+            _send_whole(self.stream, b"P")
+        answer = self.stream.read(1)
         if answer is None:
             return False
-        shaken.discard(fd)
         if answer != b"P":
             raise Rejected(Reason.UPSTREAM_REJECTED_US, "the connection ended before the app's first byte")
         return True
+
+    def finish(self) -> None:
+        """Say that no more will come, and wait for the server's end."""
+        self.stream.finish()
+        self.stage = _Stage.FINISHING
+
+
+def _close(stream: Stream) -> None:
+    stream.close()
 
 
 def _events(poll: select.epoll, stalled: str) -> list[tuple[int, int]]:

@@ -12,9 +12,8 @@ import msgspec
 
 from proxy.core.reasons import Reason, Rejected
 from proxy.lab.generatorprocess import resolve
-from proxy.lab.latencies import Latencies
 from proxy.lab.streamloop import StreamLoop
-from proxy.lab.streams import Aim, Open, Requests, StreamOrder, StreamReport, Transfer
+from proxy.lab.streams import Aim, Exchanges, Open, Requests, StreamOrder, StreamReport, Transfer
 from proxy.tls.loadclient import LoadContext
 
 
@@ -48,27 +47,27 @@ class Client:
 
     def _work(self, loop: StreamLoop, order: StreamOrder) -> StreamReport:
         gc.collect()
-        cpu_s, start_s, latencies, seconds = time.process_time(), time.monotonic(), None, None
+        cpu_s, start_s = time.process_time(), time.monotonic()
+        latencies, seconds, resumed = None, None, 0
         match order:
             case Open(count=count, in_flight=in_flight):
                 latencies = loop.open(count, in_flight)
+            case Exchanges(count=count, in_flight=in_flight, resume=resume):
+                latencies, resumed = loop.exchange(count, in_flight, resume=resume)
             case Requests(seconds=wanted_s):
                 latencies, seconds = loop.requests(wanted_s)
             case Transfer(size=size, upload=upload):
                 seconds = loop.upload(size) if upload else loop.download(size)
             case _:
                 loop.close()
-        return _report(latencies, time.monotonic() - start_s if seconds is None else seconds, cpu_s, loop)
-
-
-def _report(latencies: Latencies | None, seconds: float, cpu_s: float, loop: StreamLoop) -> StreamReport:
-    return StreamReport(
-        count=0 if latencies is None else latencies.count,
-        seconds=seconds,
-        cpu_s=time.process_time() - cpu_s,
-        latency="" if latencies is None else latencies.encode(),
-        negotiated=loop.negotiated,
-    )
+        return StreamReport(
+            count=0 if latencies is None else latencies.count,
+            seconds=time.monotonic() - start_s if seconds is None else seconds,
+            cpu_s=time.process_time() - cpu_s,
+            latency="" if latencies is None else latencies.encode(),
+            resumed=resumed,
+            negotiated=loop.negotiated,
+        )
 
 
 def main() -> int:

@@ -43,6 +43,14 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     in_flight: int
 
 
+class Exchanges(msgspec.Struct, frozen=True, kw_only=True, tag="exchanges"):
+    """So many connections from their first byte to their end."""
+
+    count: int
+    in_flight: int
+    resume: bool
+
+
 class Requests(msgspec.Struct, frozen=True, kw_only=True, tag="requests"):
     """Keep a request in flight on each."""
 
@@ -60,7 +68,7 @@ class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
     """End all in order."""
 
 
-StreamOrder = Aim | Open | Requests | Transfer | Close
+StreamOrder = Aim | Open | Exchanges | Requests | Transfer | Close
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +76,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
     What an order came to.
 
     latency: Latencies.encode() of the connections or requests; empty where none were timed
+    resumed: how many of the connections were
     cpu_s:   of the client
     reason, detail: why it failed; nothing is open then
     """
@@ -76,6 +85,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     cpu_s: float = 0.0
     latency: str = ""
+    resumed: int = 0
     negotiated: Negotiated | None = None
     reason: Reason | None = None
     detail: str = ""
@@ -104,6 +114,10 @@ class StreamClient:
     def open(self, count: int, in_flight: int = 1) -> StreamReport:
         """Open so many more, so many at once, each with one byte to the app and back. Raises: LoadFault"""
         return self._ask(Open(count=count, in_flight=in_flight), count / 20)
+
+    def exchange(self, count: int, in_flight: int, *, resume: bool = False) -> StreamReport:
+        """So many connections, each with one byte to the app and back, and its end in order. Raises: LoadFault"""
+        return self._ask(Exchanges(count=count, in_flight=in_flight, resume=resume), count / 20)
 
     def requests(self, seconds: float) -> StreamReport:
         """One request in flight on each, for so long. Raises: LoadFault"""

@@ -15,7 +15,7 @@ from proxy.lab.plan import ClosedLoop, Plan
 from proxy.lab.results import Mode, Round, Scenario, Security, Workload
 from proxy.lab.rounds import Contender, measure_once
 from proxy.lab.servercpu import ProcessCpu, settled_s
-from proxy.lab.servermemory import pss_bytes
+from proxy.lab.servermemory import memory_of
 from proxy.lab.sides import GROUP, Side, offer, suite
 from proxy.lab.streams import StreamClient, StreamReport
 from proxy.lab.testbed import KEY_WORDS, Identities
@@ -111,11 +111,9 @@ def connects(bench: Bench, side: Side, in_flight: int) -> Entry:
     def measure() -> Measurement:
         client = bench.client
         _aim(bench, side)
-        client.open(CONNECTING, CONNECTING)  # warms the path up
-        client.close_streams()
+        client.exchange(CONNECTING, CONNECTING)  # warms the path up
         with _Cpu(side) as cpu:
-            report = client.open(count, in_flight)
-            client.close_streams()
+            report = client.exchange(count, in_flight)
         return _round(report, cpu.used_s), report.negotiated
 
     return Entry(scenario, measure)
@@ -179,10 +177,10 @@ def idle(bench: Bench, name: str, security: Security, start: Callable[[], Side],
             _aim(bench, side)
             cpu = ProcessCpu(side.pids)
             settled_s(cpu)
-            before = pss_bytes(side.pids)
+            before = memory_of(side.pids).pss_bytes
             opened = client.open(count, CONNECTING)
             settled_s(cpu)
-            grown = max(0, pss_bytes(side.pids) - before)
+            grown = max(0, memory_of(side.pids).pss_bytes - before)
             client.close_streams()
         finally:
             stop(side)

@@ -65,6 +65,22 @@ def test_a_transfer_moves_every_byte_in_both_directions(client: StreamClient, si
     client.close_streams()
 
 
+def test_connections_live_from_their_first_byte_to_their_end(client: StreamClient, side: Side) -> None:
+    aim(client, side)
+    done = client.exchange(30, 8)
+    assert (done.count, held(done), done.resumed) == (30, 30, 0)
+    with pytest.raises(LoadFault, match="no connection is open"):
+        client.requests(0.1)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_sessions_are_resumed_where_that_is_asked(bed: Testbed, client: StreamClient, version: str) -> None:
+    aim(client, sidecar(bed, KEY, "openssl"), version)
+    assert client.exchange(4, 1, resume=True).resumed == 3  # the first had none to offer
+    assert client.exchange(8, 4, resume=True).resumed == 8
+    assert client.exchange(4, 1, resume=False).resumed == 0
+
+
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_what_was_negotiated_is_reported(bed: Testbed, client: StreamClient, version: str) -> None:
     aim(client, sidecar(bed, KEY, "openssl"), version)

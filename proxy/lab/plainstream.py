@@ -1,4 +1,4 @@
-"""A connection without TLS, with the face of one that has it (tls/loadclient.py), so that the load treats both alike."""
+"""A connection without TLS, with the face of one that has it (tls/loadclient.py): the load treats both alike."""
 
 import os
 import select

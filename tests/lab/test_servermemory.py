@@ -31,4 +31,4 @@ def test_what_a_child_holds_counts_for_its_parent() -> None:
 
 def test_a_process_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(LoadFault, match="there is no process 4194300"):
-        memory_of([4_194_300]).pss_bytes
+        memory_of([4_194_300])

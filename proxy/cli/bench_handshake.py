@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tqdm import tqdm
-
 from proxy import __version__
 from proxy.cli.bench_fleet import add_fleet, fault_of_fleet, turns_of
 from proxy.cli.bench_options import (
@@ -23,6 +21,7 @@ from proxy.cli.bench_options import (
     tcp_address,
     whole,
 )
+from proxy.cli.bench_progress import Progress
 from proxy.cli.bench_table import print_result
 from proxy.core.clockwords import rfc3339
 from proxy.lab.environment import environment
@@ -43,7 +42,8 @@ from proxy.ops.printable import printable
 from proxy.tls.loadcontext import Credentials
 
 _PROGRAM = "mtls-sidecar bench handshake"
-_ROUNDS, _SECONDS, _KNEE_SECONDS, _WARM_UP_S = 5, 1.4, 3.0, 0.3
+_ROUNDS, _SECONDS, _KNEE_SECONDS, _WARM_UP_S = 6, 1.2, 3.0, 0.3
+_AROUND_S = 0.2  # what a measurement takes beside its seconds: sessions, both readings of the CPU
 _EXAMPLES = """\
 Without options: TLS 1.2 and 1.3, ECDSA P-256 and RSA-2048, full and resumed, against a sidecar of its own, in under two
 minutes. A handshake counts only when the server has accepted the client; failures are counted by Reason and are in no
@@ -223,11 +223,12 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         else:
             contenders = target_contenders(matrix.cells, asked, _target(args), stack)
         pinned = cores.load if args.target is None else None
-        generators = stack.enter_context(Generators(args.processes, pinned, args.fleet))
+        bar = stack.enter_context(_bar(args, contenders, asked, slo))
+        generators = stack.enter_context(Generators(args.processes, pinned, args.fleet, waiting=bar.tick))
         maxima: list[Maximum] = []
         waiting = Waiting(contender.server for contender in contenders if args.target is None)
         if slo is not None:
-            rows, maxima, more = _find_all(contenders, generators, slo)
+            rows, maxima, more = _find_all(contenders, generators, slo, bar)
             said += more
         else:
 
@@ -237,7 +238,7 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
                 started_at = started_at if turns is None else rfc3339(turns.start_at)
                 return turns
 
-            rows = _rounds(args, contenders, generators, timetable)
+            rows = _rounds(args, contenders, generators, timetable, bar)
         waited = waiting.share()
     engines = {engine_of(cell) for cell in matrix.cells} if args.target is None else {"openssl"}
     return Result(
@@ -256,34 +257,30 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
     )
 
 
+def _bar(args: argparse.Namespace, contenders: Sequence[Contender], asked: Asked, slo: Slo | None) -> Progress:
+    if slo is not None:
+        return Progress("searching", steps=None, step_s=asked.seconds)
+    step_s = asked.seconds + asked.warm_up_s + _AROUND_S
+    return Progress("measuring", steps=len(contenders) * args.rounds, step_s=step_s)
+
+
 def _rounds(
     args: argparse.Namespace,
     contenders: Sequence[Contender],
     generators: Generators,
     timetable: Callable[[], Turns | None],
+    bar: Progress,
 ) -> list[Row]:
-    steps = len(contenders) * (1 + args.rounds)
-    with tqdm(total=steps, desc="measuring", unit="step", disable=None, leave=False) as bar:
-
-        def progress(_: str) -> None:
-            bar.update()
-
-        return measure_rounds(
-            contenders, generators, rounds=args.rounds, seed=args.seed, progress=progress, timetable=timetable
-        )
+    return measure_rounds(
+        contenders, generators, rounds=args.rounds, seed=args.seed, progress=bar.step, timetable=timetable
+    )
 
 
 def _find_all(
-    contenders: Sequence[Contender], generators: Generators, slo: Slo
+    contenders: Sequence[Contender], generators: Generators, slo: Slo, bar: Progress
 ) -> tuple[list[Row], list[Maximum], list[str]]:
     """The knee of each contender: all steps as rows, the knees, and what has to be said about them."""
-    with tqdm(desc="searching", unit="step", disable=None, leave=False) as bar:
-
-        def progress(rate: float) -> None:
-            bar.set_postfix_str(f"{rate:,.0f}/s")
-            bar.update()
-
-        found = [search(contender, generators, slo, progress) for contender in contenders]
+    found = [search(contender, generators, slo, lambda rate: bar.step(f"{rate:,.0f}/s")) for contender in contenders]
     limited = "Beyond the highest rate found, the client was the bottleneck: the server may well do more."
     rows = [row for each in found for row in each.rows]
     return rows, [each.maximum for each in found], [limited] if any(each.limited for each in found) else []

@@ -15,7 +15,7 @@ import select
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +35,7 @@ CLIENT_LIMITED = 0.9  # of a core by one generator process: there the client set
 LATE_SHARE = 0.01  # of an open loop's arrivals that began late: more, and the client was limited too
 _TOGETHER_S = 0.02  # from the order to the common start
 _PATIENCE_S = 30.0  # beyond what a plan says that it takes
+_TICK_S = 0.25
 _KILL_S = 5.0
 
 
@@ -120,12 +121,21 @@ class Generators:
     """
     Generator processes that obey together.
 
-    cores: where they may run; None: anywhere
-    fleet: of which they are a part
+    cores:   where they may run; None: anywhere
+    fleet:   of which they are a part
+    waiting: called every quarter of a second or so while they are at work
     """
 
-    def __init__(self, processes: int = 1, cores: Iterable[int] | None = None, fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        processes: int = 1,
+        cores: Iterable[int] | None = None,
+        fleet: Fleet | None = None,
+        *,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self._fleet = fleet or Fleet()
+        self._waiting = waiting
         self._children: list[_Child] = []
         self._plan: Plan | None = None
         try:
@@ -195,7 +205,7 @@ class Generators:
         for child, order in zip(self._children, orders, strict=True):
             child.tell(order)
         deadline = time.monotonic() + within_s + _PATIENCE_S
-        reports = [child.report(deadline) for child in self._children]
+        reports = [child.report(deadline, self._waiting) for child in self._children]
         for report in reports:
             if report.fatal:
                 raise fault_of(report)
@@ -267,12 +277,14 @@ class _Child:
         except OSError:
             raise self._lost() from None
 
-    def report(self, deadline: float) -> Report:
+    def report(self, deadline: float, waiting: Callable[[], None]) -> Report:
         """Wait for the answer to the last order. Raises: LoadFault"""
         stdout = self.process.stdout
         assert stdout is not None
-        if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise LoadFault("a generator process does not answer: this machine is too busy, or it hangs")
+        while not select.select([stdout], [], [], _TICK_S)[0]:
+            if time.monotonic() > deadline:
+                raise LoadFault("a generator process does not answer: this machine is too busy, or it hangs")
+            waiting()
         line = stdout.readline()
         if not line:
             raise self._lost()

@@ -69,13 +69,12 @@ def measure_rounds(
     Measure all contenders `rounds` times, in turn.
 
     timetable: asked once, when all is ready, for when each measurement begins; None: as soon as it can
-    progress:  called after each step (one look at each contender, then one measurement each round) with what it was
+    progress:  called after each measurement with the round that it belongs to
     Returns:   the rows in the order of the contenders
     """
     standings = [_Standing(contender) for contender in contenders]
     for standing in standings:
         _look(standing)
-        progress("look")
     draw = random.Random(seed)  # noqa: S311  # an order, no secret
     order = [(number, standing) for number in range(rounds) for standing in draw.sample(standings, len(standings))]
     turns = timetable()

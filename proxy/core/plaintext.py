@@ -101,6 +101,11 @@ class Sidecar(msgspec.Struct, kw_only=True):
     hides: bool | None = None
     dropped: int = 0
 
+    @property
+    def sees_who(self) -> bool:
+        """Whether its log has every connection that ended."""
+        return self.kind is Kind.LOG and self.hides is False and not self.dropped
+
     def saw(self, at: float) -> None:
         """Widen what is known of it to this moment."""
         self.first = min(self.first, at) if self.first else at
@@ -116,6 +121,7 @@ class Listener(msgspec.Struct, kw_only=True):
     open_plaintext: connections that metrics call open and plaintext
     last_plaintext: the last end of a plaintext connection by metrics, 0 where there was none
     ignored:        when clients that do not matter were last seen, by what they speak
+    ignored_open:   connections of theirs that are open and plaintext
     """
 
     name: str
@@ -127,6 +133,7 @@ class Listener(msgspec.Struct, kw_only=True):
     open_plaintext: int = 0
     last_plaintext: float = 0.0
     ignored: dict[Speaks, float] = {}
+    ignored_open: int = 0
 
     def count(self, table: dict[Kind, dict[str, int]], kind: Kind, word: str, connections: int = 1) -> None:
         """Add to one of the two tables."""
@@ -187,6 +194,7 @@ class Evidence:
             for other in self._ignored
         ):
             self.ignored_connections += 1
+            listener.ignored_open += is_open and speaks is Speaks.PLAINTEXT
             listener.ignored[speaks] = max(last, listener.ignored.get(speaks, 0.0))
             return
         key = (group, listener.name, port, speaks)

@@ -69,8 +69,7 @@ def _judge(evidence: Evidence, listener: Listener, now: float, window_s: float) 
     until = min(now, max((sidecar.last for sidecar in sidecars), default=0.0))  # a clock that is ahead proves nothing
     begin = until - window_s
     seen = [client for client in evidence.clients.values() if client.listener == listener.name]
-    logs = [(one.first, one.last) for one in sidecars if one.kind is Kind.LOG]
-    log_covers = covered_s(logs, begin, until) >= window_s
+    log_covers = covered_s(((one.first, one.last) for one in sidecars if one.sees_who), begin, until) >= window_s
     seen += _unnamed(listener, seen, until, window_s, log_covers=log_covers)
     seen.sort(key=lambda client: (-client.last_seen, client.client))
     movers: list[Client] = []
@@ -123,7 +122,9 @@ def _unnamed(
     """What metrics alone tell: that somebody speaks plaintext, and not who; of the two other kinds, not even when."""
     counted = listener.relayed.get(Kind.METRICS, {})
     refused = listener.refused.get(Kind.METRICS, {}).get(_REFUSED, 0)
-    plaintext = max(counted.get(Speaks.PLAINTEXT, 0), listener.open_plaintext)
+    known_open = listener.ignored_open + sum(one.open for one in seen if one.speaks is Speaks.PLAINTEXT)
+    unknown_open = max(0, listener.open_plaintext - known_open)
+    plaintext = max(counted.get(Speaks.PLAINTEXT, 0), unknown_open)
     rows: list[Client] = []
     for speaks, count in (
         (Speaks.PLAINTEXT, plaintext),
@@ -132,27 +133,17 @@ def _unnamed(
     ):
         last = 0.0  # not known: of a worker that crashed, of an older sidecar, of what has no such metric
         if speaks is Speaks.PLAINTEXT:
-            last = until if listener.open_plaintext else listener.last_plaintext
+            last = until if unknown_open else listener.last_plaintext
         named = max(listener.ignored.get(speaks, 0.0), *(one.last_seen for one in seen if one.speaks is speaks), 0.0)
         # A metric's time is the log's but for the rounding. Without one: whom a log of the whole window does not name
         # was not there.
         is_named = named >= last - 1 if last else log_covers or named >= until - window_s
-        if count and not is_named:
-            rows.append(_row(listener, speaks, count, last))
+        is_open = unknown_open if speaks is Speaks.PLAINTEXT else 0
+        if count and (is_open or not is_named):
+            row = Client(client=UNNAMED, listener=listener.name, port=None, speaks=speaks, connections=count)
+            row.open, row.last_seen = is_open, last
+            rows.append(row)
     return rows
-
-
-def _row(listener: Listener, speaks: Speaks, count: int, last: float) -> Client:
-    is_plaintext = speaks is Speaks.PLAINTEXT
-    return Client(
-        client=UNNAMED,
-        listener=listener.name,
-        port=None,
-        speaks=speaks,
-        connections=count,
-        open=listener.open_plaintext if is_plaintext else 0,
-        last_seen=last,
-    )
 
 
 def _who_must_move(listener: Listener, movers: list[Client]) -> list[str]:
@@ -177,20 +168,22 @@ def _thin(
     """Every reason why silence proves nothing here."""
     sidecars = list(listener.sidecars.values())
     logs = [one for one in sidecars if one.kind is Kind.LOG]
+    counters = [one for one in sidecars if one.kind is Kind.METRICS]
+    young = [one for one in counters if one.first > until - window_s]
     sentences = []
     if now - until > window_s:
         sentences.append(f"the evidence ends {span(now - until)} ago, at {rfc3339(until)}")
     if observed_s < window_s:
         sentences.append(f"only {span(observed_s)} of the last {span(window_s)} were observed")
-    elif not log_covers:
+    elif young and not log_covers:
         # A log can hold what a predecessor saw; metrics of a sidecar begin with itself.
-        young = [one for one in sidecars if one.kind is Kind.METRICS and one.first > until - window_s]
-        if young:
-            names = ", ".join(f"{one.name} ({span(one.last - one.first)})" for one in young[:3])
-            more = f" and {len(young) - 3} more" if len(young) > 3 else ""
-            sentences.append(f"the counters of {names}{more} began within the window: what came before is lost")
+        names = ", ".join(f"{one.name} ({span(one.last - one.first)})" for one in young[:3])
+        more = f" and {len(young) - 3} more" if len(young) > 3 else ""
+        sentences.append(f"the counters of {names}{more} began within the window: what came before is lost")
     if not any(listener.total(listener.relayed, word) for word in ("mutual_tls", *Speaks)):
         sentences.append("nobody was let in at all, so nothing is known of its clients")
+    if counters and not young:
+        return sentences  # they have counted everybody, whatever a log may lack
     hiding = [one.name for one in logs if one.hides is not False]
     if hiding:
         sentences.append(f"no line of level info in the log of {hiding[0]}: set log.level to info, or read /metrics")

@@ -125,6 +125,16 @@ def test_dropped_lines_may_have_been_the_ones_that_matter() -> None:
     assert world.verdict().reasons == ["2 log lines were dropped by the sidecar itself"]
 
 
+@pytest.mark.parametrize(("hides", "dropped"), [(None, 0), (True, 0), (False, 3)])
+def test_counters_of_the_whole_window_make_up_for_what_a_log_lacks(hides: bool | None, dropped: int) -> None:
+    world = World()
+    world.sidecar.hides, world.sidecar.dropped = hides, dropped
+    world.add_sidecar(Kind.METRICS, "a", hours=48)
+    assert world.verdict().verdict is Verdict.SAFE
+    world.listener.count(world.listener.relayed, Kind.METRICS, "app_tls", 1)  # the log may have lost that line
+    assert world.verdict().verdict is Verdict.NOT_SAFE
+
+
 def test_evidence_that_ended_long_ago_is_none() -> None:
     verdict = World(ended=NOW - 2 * DAY_S).verdict()
     assert verdict.verdict is Verdict.UNKNOWN
@@ -177,6 +187,19 @@ class TestMetricsAlone:
         assert [client.client for client in verdict.clients] == [UNNAMED]
         assert verdict.reasons == ["somebody speaks plaintext"]
         assert "metrics do not say who" in verdict.notes[0]
+
+    def test_who_is_open_is_listed_beside_those_that_are_named(self) -> None:
+        world = self.world(last_hours_ago=1, is_open=2)
+        world.client(1)
+        world.client(0, is_open=True)
+        assert [(client.client, client.open) for client in world.verdict().clients] == [(UNNAMED, 1), ("10.0.0.1", 1)]
+
+    def test_open_connections_of_ignored_clients_are_known(self) -> None:
+        world = self.world(last_hours_ago=30, is_open=1)
+        world.listener.ignored_open = 1
+        assert world.verdict().verdict is Verdict.SAFE
+        world.listener.open_plaintext = 2
+        assert world.verdict().verdict is Verdict.NOT_SAFE
 
     def test_somebody_before_the_window_has_moved(self) -> None:
         assert self.world(last_hours_ago=30).verdict().verdict is Verdict.SAFE

@@ -10,9 +10,8 @@ configuration says otherwise. The health endpoint is for the network (kubelet, P
 and /metrics, and how the configured probes of the application go.
 """
 
-import html
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from proxy.core.config import AdminConfig, HealthConfig, LogLevel, TcpAddress
 from proxy.core.reasons import EXPLANATIONS
@@ -21,6 +20,8 @@ from proxy.ops.http import HttpLimits, HttpServer, Request, Response
 from proxy.ops.log import Log
 from proxy.ops.origins import foreign_host, foreign_origin
 from proxy.ops.representations import HTML, TEXT, accepts_html, show
+
+_T = TypeVar("_T")
 
 
 class Operated(Protocol):
@@ -44,6 +45,10 @@ class Operated(Protocol):
 
     async def connections(self) -> Sequence[Mapping[str, object]]:
         """The open connections, one flat object each."""
+        ...
+
+    async def recent(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """The latest `refusals` and `reloads`, the latest first."""
         ...
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
@@ -124,6 +129,9 @@ class _Endpoint:
     async def connections(self, request: Request) -> Response:
         return show(_accept(request), await self._operated.connections())
 
+    async def recent(self, request: Request) -> Response:
+        return show(_accept(request), await self._operated.recent())
+
     async def reasons(self, request: Request) -> Response:
         rows = [
             {"reason": reason, "kind": word.kind, "meaning": word.sentence, "advice": word.advice}
@@ -135,9 +143,36 @@ class _Endpoint:
     async def index(self, request: Request) -> Response:
         routes = [route for methods in self._routes.values() for route in methods.values()]
         if accepts_html(_accept(request)):
-            return Response(200, HTML, _index_html(routes).encode())
+            return await self._page([(route.method, route.path, route.meaning) for route in routes])
         lines = [f"{route.method:<5}{route.path:<14}{route.meaning}" for route in routes]
         return Response(200, TEXT, ("\n".join(["mtls-sidecar admin", "", *lines]) + "\n").encode())
+
+    async def _page(self, routes: Sequence[tuple[str, str, str]]) -> Response:
+        """The page for people. A part that cannot be had is named in it, and the rest is shown."""
+        from proxy.ops.page import HEADERS, Facts, page_of  # for browsers alone: not in the memory of every sidecar
+
+        operated, missing = self._operated, list[str]()
+
+        async def get(name: str, part: Awaitable[_T]) -> _T | None:
+            try:
+                return await part
+            except Exception as error:
+                self._log.error("an admin request failed", fault=f"{type(error).__name__}: {error}")
+                missing.append(f"{name} ({type(error).__name__})")
+                return None
+
+        metrics = await get("/metrics", operated.metrics(""))
+        facts = Facts(
+            ready=operated.ready(),
+            certs=await get("/certs", operated.certs()),
+            config=await get("/config", operated.config()),
+            connections=await get("/connections", operated.connections()),
+            recent=await get("/recent", operated.recent()),
+            metrics=metrics[1].decode() if metrics is not None else "",
+            missing=missing,
+            routes=routes,
+        )
+        return Response(200, HTML, page_of(facts).encode("utf-8", "backslashreplace"), HEADERS)
 
     async def drain(self, request: Request) -> Response:
         await self._operated.drain()
@@ -185,8 +220,9 @@ _ADMIN_ROUTES = (
     _Route("GET", "/certs", "our identity and the trust bundles in force", _Endpoint.certs),
     _Route("GET", "/config", "the configuration in force", _Endpoint.config),
     _Route("GET", "/connections", "the open connections", _Endpoint.connections),
+    _Route("GET", "/recent", "the latest refusals by reason and peer, and the latest reloads", _Endpoint.recent),
     _Route("GET", "/reasons", "every reason word, what it means and what to do", _Endpoint.reasons),
-    _Route("GET", "/", "this list", _Endpoint.index),
+    _Route("GET", "/", "this list; in a browser a page for people", _Endpoint.index),
     _Route("POST", "/drain", "unready, then no new connections", _Endpoint.drain),
     _Route("POST", "/quitquitquit", "drain, then exit 0", _Endpoint.quit),
     _Route("POST", "/reload", "read identity and configuration anew", _Endpoint.reload),
@@ -249,12 +285,3 @@ def _accept(request: Request) -> str:
 
 def _reporter(log: Log) -> Callable[[Exception], None]:
     return lambda error: log.error("an admin request failed", fault=f"{type(error).__name__}: {error}")
-
-
-def _index_html(routes: Sequence[_Route]) -> str:
-    rows = "\n".join(f"<tr><td>{route.method}<td>{_link(route)}<td>{html.escape(route.meaning)}" for route in routes)
-    return f"<!doctype html>\n<title>mtls-sidecar</title>\n<h1>mtls-sidecar admin</h1>\n<table>\n{rows}\n</table>\n"
-
-
-def _link(route: _Route) -> str:
-    return f'<a href="{route.path}">{route.path}</a>' if route.method == "GET" else route.path

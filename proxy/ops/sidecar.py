@@ -30,6 +30,7 @@ from proxy.ops.log import Log, LogRenderer
 from proxy.ops.memory import Memory
 from proxy.ops.metrics import Metrics
 from proxy.ops.observers import Observers
+from proxy.ops.recent import Recent
 from proxy.ops.reload import Reloader
 from proxy.ops.views import certs_view, config_view, connections_view
 from proxy.ops.watcher import FileWatch
@@ -86,7 +87,8 @@ class Sidecar:
         self._metrics = metrics
         self._clock = clock
         self._state = State.STARTING
-        self._observer = Observers(LogRenderer(log), metrics)
+        self._recent = Recent(clock)
+        self._observer = Observers(LogRenderer(log), metrics, self._recent)
         self._worker: Worker | None = None
         self._sockets: dict[ListenAddress, ListeningSocket] = {}
         self._endpoints = Endpoints(self, log)
@@ -153,6 +155,10 @@ class Sidecar:
         """The open connections."""
         worker = self._worker
         return connections_view(worker.connections if worker is not None else [], self._loop.time())
+
+    async def recent(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """The latest refusals and reloads."""
+        return self._recent.view()
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """The metrics for a scraper."""

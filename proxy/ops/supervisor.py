@@ -33,6 +33,7 @@ from proxy.ops.configsource import Source
 from proxy.ops.endpoints import Endpoints
 from proxy.ops.failures import CONFIGURATION, Failures, mended
 from proxy.ops.log import Log, LogRenderer
+from proxy.ops.recent import Recent, merge
 from proxy.ops.rollout import Rollout, reload_identity
 from proxy.ops.views import config_view
 from proxy.ops.watcher import FileWatch
@@ -70,6 +71,7 @@ class Supervisor:
         self._log = log
         self._renderer = LogRenderer(log)
         self._failures = Failures(clock)
+        self._recent = Recent(clock)
         self._sockets: dict[ListenAddress, ListeningSocket] = {}
         self._draining: dict[ListenAddress, ListeningSocket] = {}
         self._endpoints = Endpoints(self, log)
@@ -118,6 +120,10 @@ class Supervisor:
     async def connections(self) -> Sequence[Mapping[str, object]]:
         """The open connections of all workers."""
         return await self._fleet.connections()
+
+    async def recent(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        """The latest refusals and reloads of all workers, and of the configuration."""
+        return merge([self._recent.view(), *await self._fleet.recent()])
 
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         """The metrics of all workers for a scraper."""
@@ -338,3 +344,4 @@ class Supervisor:
         )
         self._renderer.emit(event)
         self._fleet.counts.emit(event)
+        self._recent.on_reloaded(event)

@@ -19,7 +19,7 @@ from proxy.ops.log import Log
 from proxy.ops.metricfamilies import counter, counter_family, without_created
 from proxy.ops.metricsmerge import MergedMetrics
 from proxy.ops.metricsmerge import encode as encode_families
-from proxy.ops.workerhandle import Addresses, Backoff, WorkerHandle, describe_end, read_outcome, read_rows
+from proxy.ops.workerhandle import Addresses, Backoff, WorkerHandle, describe_end, read_outcome, read_recent, read_rows
 from proxy.ops.workerlink import LinkLost, Order, Show, Start, What
 from proxy.tls.ticketkeys import new_secret
 
@@ -223,6 +223,14 @@ class Fleet:
             else:
                 rows.append({"worker": handle.number, "detail": answer})
         return sorted(rows, key=lambda row: str(row.get("start_time", "")))
+
+    async def recent(self) -> list[dict[str, list[dict[str, object]]]]:
+        """The latest refusals and reloads of each worker that answers, its number in each row."""
+        return [
+            {name: [{"worker": handle.number, **row} for row in rows] for name, rows in read_recent(answer).items()}
+            for handle, answer in await self.ask_all(Show(What.RECENT))
+            if isinstance(answer, bytes)
+        ]
 
     async def certs(self) -> dict[str, object]:
         """

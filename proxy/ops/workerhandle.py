@@ -207,6 +207,11 @@ def read_rows(body: bytes) -> list[dict[str, object]]:
     return msgspec.msgpack.decode(body, type=list[dict[str, object]])
 
 
+def read_recent(body: bytes) -> dict[str, list[dict[str, object]]]:
+    """Read an answer that is lists of objects by name."""
+    return msgspec.msgpack.decode(body, type=dict[str, list[dict[str, object]]])
+
+
 def describe_end(status: int) -> str:
     """An exit status in words."""
     if status >= 0:

@@ -83,6 +83,7 @@ class What(StrEnum):
     CERTS = "certs"
     CONNECTIONS = "connections"
     METRICS = "metrics"
+    RECENT = "recent"
 
 
 class Show(msgspec.Struct, frozen=True, tag=True):

@@ -161,6 +161,8 @@ class WorkerProcess:
                 return self._metrics.snapshot()
             case Show(what=What.CONNECTIONS):
                 return encode(await sidecar.connections())
+            case Show(what=What.RECENT):
+                return encode(await sidecar.recent())
             case Show(what=What.CERTS):
                 return encode(await sidecar.certs())
         return b""

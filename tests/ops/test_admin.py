@@ -44,6 +44,9 @@ class Operations:
     async def connections(self) -> Sequence[Mapping[str, object]]:
         return [{"listener": "http", "sni": "a\x1b[2J"}]
 
+    async def recent(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
+        return {"refusals": [{"reason": "NOT_ALLOWED", "who": "<i>"}], "reloads": []}
+
     async def metrics(self, accept: str) -> tuple[str, bytes]:
         return f"text/plain; seen={accept}", b"mtls_sidecar_x 1\n"
 
@@ -121,7 +124,7 @@ async def desk() -> AsyncIterator[Desk]:
     os.close(stderr.writer)
 
 
-GETS = ("/live", "/ready", "/metrics", "/certs", "/connections", "/reasons", "/")
+GETS = ("/live", "/ready", "/metrics", "/certs", "/connections", "/recent", "/reasons", "/")
 POSTS = ("/drain", "/quitquitquit", "/reload")
 
 
@@ -168,6 +171,16 @@ async def test_the_index_lists_every_path_and_is_html_for_a_browser(desk: Desk) 
     for path in (*GETS, *POSTS, "/config", "/log-level"):
         assert path in text
         assert path in browser.body
+
+
+async def test_the_page_for_people_is_whole_although_a_part_of_it_cannot_be_had(desk: Desk) -> None:
+    page = await desk.ask("GET", "/", Accept="text/html")
+    assert (page.status, page.body.endswith("</html>\n")) == (200, True)
+    assert "not to be had: /config (RuntimeError)" in page.body
+    assert "NOT_ALLOWED" in page.body
+    assert "&lt;i&gt;" in page.body
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "the worker is gone" in os.read(desk.stderr.reader, 65536).decode()
 
 
 async def test_peers_text_is_harmless_on_a_terminal(desk: Desk) -> None:

@@ -220,6 +220,14 @@ async def test_connections_carry_their_worker_and_silence_is_a_row(world: World)
         world.fleet.stop()
 
 
+async def test_recent_refusals_carry_their_worker_and_who_is_silent_is_left_out(world: World) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        first, _ = await kept(world, tasks)
+        first.answers = {What.RECENT: encode({"refusals": [{"reason": "DENIED"}], "reloads": []})}
+        assert await world.fleet.recent() == [{"refusals": [{"worker": 1, "reason": "DENIED"}], "reloads": []}]
+        world.fleet.stop()
+
+
 async def test_what_a_dead_worker_counted_stays_and_what_it_held_goes(world: World) -> None:
     metrics = make()
     for event in [*LIFE, LIFE[0]]:

@@ -38,7 +38,9 @@ struct bs_inner {
   size_t room; /* how much may be read ahead: what is decrypted must fit into the caller's buffer */
   int drained; /* the kernel gave less than was asked for: asking again would give nothing */
   int saw_fin;
-  int owes_ticket; /* TLS 1.3, server: BoringSSL sends its ticket with the first bytes that are written */
+  int alert_record; /* the header of an alert in the clear was read */
+  int plain_alert;  /* and this is what it said */
+  int owes_ticket;  /* TLS 1.3, server: BoringSSL sends its ticket with the first bytes that are written */
 
   /* Judging (handshake.c, tickets.c). */
   enum bs_verdict chain, ticket;

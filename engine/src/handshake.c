@@ -68,7 +68,9 @@ int bs_handshake(bs_connection *connection) {
   bs_begin(inner);
   int code = SSL_do_handshake(inner->ssl);
   if (code != 1) {
-    bs_stopped(connection, code);
+    if (bs_stopped(connection, code) == BS_FAILED && connection->reason < SSL_AD_REASON_OFFSET && inner->plain_alert) {
+      connection->reason = SSL_AD_REASON_OFFSET + inner->plain_alert;
+    }
   } else {
     connection->stop = BS_DONE;
     connection->resumed = SSL_session_reused(inner->ssl);

@@ -29,9 +29,20 @@
 
 static __thread uint8_t read_ahead[AHEAD_BYTES];
 
+/*
+ * A TLS 1.3 client that gives up before it has keys of its own says why in the clear (OpenSSL's do). BoringSSL, which
+ * expects a protected record by then, calls it broken; so what such an alert says is kept for whoever asks why. It comes
+ * as two reads, of a header and of two bytes, and proves nothing: whoever could forge it could break the connection too.
+ */
+static void look_for_alert(bs_inner *inner, const uint8_t *bytes, size_t n) {
+  if (inner->alert_record && n == 2) inner->plain_alert = bytes[1];
+  inner->alert_record = n == 5 && bytes[0] == SSL3_RT_ALERT && bytes[3] == 0 && bytes[4] == 2;
+}
+
 static int take(bs_inner *inner, char *out, int length) {
   size_t n = inner->ahead_length < (size_t)length ? inner->ahead_length : (size_t)length;
   memcpy(out, inner->ahead, n);
+  if (n <= 5) look_for_alert(inner, inner->ahead, n);
   inner->ahead += n;
   inner->ahead_length -= n;
   return (int)n;

@@ -7,12 +7,39 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.config import Engine
+from tests import engines
 from tests.e2e.apps import App, Serve
 from tests.e2e.peers import Peer
 from tests.e2e.pki import Pki
 from tests.e2e.pods import Node, sweep, why_no_pods
 from tests.e2e.sidecar import Sidecar
 from tests.e2e.waiting import Address, until
+
+# On both engines, since what they show of TLS itself may differ. All others run on `auto`: BoringSSL where it is built.
+ON_BOTH = {
+    "test_interop_curl",
+    "test_interop_openssl",
+    "test_proxy_protocol",
+    "test_reasons",
+    "test_resumption",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize `engine` for the files above."""
+    if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH:
+        metafunc.parametrize("engine", list(engines.ENGINES), ids=str, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The engine of every sidecar that the test starts."""
+    name = getattr(request, "param", Engine.AUTO)
+    if name is not Engine.AUTO:
+        engines.require(name)
+    with engines.using(name):
+        yield name
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from tests.e2e.apps import echo
 from tests.e2e.stage import BOTH_CLOCKS, Shown, Stage, shows
 from tests.e2e.tlspeers import ask, client_context, connect, over_tls, what_is_seen
 from tests.e2e.waiting import PATIENCE_S, Address, free_address
+from tests.engines import policy_alert
 
 CART = minting.CART
 
@@ -88,13 +89,13 @@ def a_client_comes_from_a_domain_without_a_bundle(stage: Stage) -> Shown:
 
 @shows(Reason.NOT_ALLOWED)
 def a_client_is_in_no_allow_pattern(stage: Stage) -> Shown:
-    shown = stage.meets(stage.pki.identity("cart"), "CERTIFICATE_UNKNOWN", allow=[f"{CART}s"])
+    shown = stage.meets(stage.pki.identity("cart"), policy_alert(), allow=[f"{CART}s"])
     return shown._replace(in_detail=(f"{CART}s",))
 
 
 @shows(Reason.DENIED)
 def a_client_is_in_a_deny_pattern(stage: Stage) -> Shown:
-    shown = stage.meets(stage.pki.identity("cart"), "CERTIFICATE_UNKNOWN", deny=["spiffe://example.org/ns/*/sa/cart"])
+    shown = stage.meets(stage.pki.identity("cart"), policy_alert(), deny=["spiffe://example.org/ns/*/sa/cart"])
     return shown._replace(in_detail=("spiffe://example.org/ns/*/sa/cart",))
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.core.config import Engine
+from tests import engines
 from tests.e2e.pki import Identity
 from tests.e2e.waiting import PATIENCE_S, Address, free_address, text_of, until
 
@@ -70,6 +72,8 @@ class Sidecar:
             "admin": {"listen": text_of(self.admin)},
             **sections,
         }
+        if engines.in_use() is not Engine.AUTO:
+            self.config["tls"] = {"engine": str(engines.in_use()), **self.config.get("tls", {})}
         self.file = folder / "sidecar.yaml"
         self.write()
         self._changed = threading.Condition()

@@ -14,6 +14,7 @@ from tests.e2e.apps import App, Serve, echo, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.tlspeers import HELLO, client_context, over_tls, what_is_seen
+from tests.engines import policy_alert
 
 PARTNER = "partner.example"
 PARTNERS_STOCK = f"spiffe://{PARTNER}/edge/stock"
@@ -66,7 +67,7 @@ def test_no_pattern_of_one_domain_covers_another(
 ) -> None:
     sidecar = start_sidecar(federated(web), inbound=[inbound("in", app.address)])
     client = pki.write(minting.svid(partner, f"spiffe://{PARTNER}/ns/shop/sa/cart"))
-    assert what_is_seen(sidecar.at("in"), client_context(client, trust=web.bundle)) == "CERTIFICATE_UNKNOWN"
+    assert what_is_seen(sidecar.at("in"), client_context(client, trust=web.bundle)) == policy_alert()
     assert (sidecar.closed()[0]["reason"], app.accepted) == ("NOT_ALLOWED", 0)
 
 
@@ -133,7 +134,7 @@ def test_a_common_name_is_never_an_identity(start_sidecar: Start, web: Identity,
     other = f"{minting.CART}-other"
     disguised = pki.write(minting.forge(pki.authority, other, subject=minting.CART))
     seen = [what_is_seen(sidecar.at("in"), client_context(each, trust=web.bundle)) for each in (nameless, disguised)]
-    assert seen == ["UNSUPPORTED_CERTIFICATE", "CERTIFICATE_UNKNOWN"]
+    assert seen == ["UNSUPPORTED_CERTIFICATE", policy_alert()]
     lines = sidecar.closed(2)
     assert [line["reason"] for line in lines] == ["NOT_AN_SVID", "NOT_ALLOWED"]
     assert [line["tls"]["peer_spiffe_id"] for line in lines] == [None, other]

@@ -17,6 +17,7 @@ from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Line, Sidecar, inbound, outbound
 from tests.e2e.tlspeers import HELLO, ask, client_context, connect, what_is_seen
 from tests.e2e.waiting import Address, until
+from tests.engines import policy_alert
 
 Start = Callable[..., Sidecar]
 
@@ -123,7 +124,7 @@ def test_a_ticket_gets_nobody_past_a_new_policy(sidecar: Sidecar, pki: Pki, web:
     clients = [client_context(each, trust=web.bundle, version=version) for each in (cart, other)]
     mets = [meet(sidecar.at("in"), client) for client in clients]
     set_policy(sidecar, deny=[cart.spiffe_id])
-    assert what_is_seen(sidecar.at("in"), clients[0], session=mets[0].session) == "CERTIFICATE_UNKNOWN"
+    assert what_is_seen(sidecar.at("in"), clients[0], session=mets[0].session) == policy_alert()
     assert meet(sidecar.at("in"), clients[1], mets[1].session).resumed is False
     assert {line["reason"] for line in sidecar.closed(4)} == {"COMPLETED", "DENIED"}
 
@@ -149,7 +150,7 @@ def test_a_ticket_of_one_listener_gives_nothing_on_another(
     cart, payments = pki.identity("cart"), pki.identity("payments")
     client = client_context(cart, trust=web.bundle, version=version)
     met = meet(sidecar.at("in"), client)
-    assert what_is_seen(sidecar.at("narrow"), client, session=met.session) == "CERTIFICATE_UNKNOWN"
+    assert what_is_seen(sidecar.at("narrow"), client, session=met.session) == policy_alert()
     client = client_context(payments, trust=web.bundle, version=version)
     met = meet(sidecar.at("in"), client)
     assert meet(sidecar.at("narrow"), client, met.session).resumed is False

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pages.chart import generate_chart_pages
 from pages.configuration import generate_config_pages
 from pages.metrics import generate_metric_pages
 from pages.reasons import generate_reason_pages
@@ -19,6 +20,7 @@ PAGES: tuple[Callable[[], dict[str, str]], ...] = (
     generate_config_pages,
     generate_reason_pages,
     generate_metric_pages,
+    generate_chart_pages,
 )
 
 

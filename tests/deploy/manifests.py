@@ -13,6 +13,7 @@ from tests.programs import program
 
 DEPLOY = REPOSITORY / "deploy"
 CHARTS = sorted(path.parent for path in DEPLOY.rglob("Chart.yaml"))
+CHART_VALUES = sorted(path for chart in CHARTS for path in chart.glob("ci/*-values.yaml"))
 KUSTOMIZATIONS = sorted(
     path.parent for path in DEPLOY.rglob("kustomization.yaml") if "kind: Component" not in path.read_text()
 )
@@ -64,6 +65,24 @@ def kustomized(folder: Path) -> Rendered:
     shown = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0, shown.stderr
     return Rendered(folder.relative_to(DEPLOY).as_posix(), _objects(shown.stdout))
+
+
+@functools.cache
+def charted(values: Path) -> Rendered:
+    """The chart with one of its value files (ci/*-values.yaml, as helm's chart-testing names them)."""
+    argv = [
+        program("helm"),
+        "template",
+        "release",
+        str(values.parents[1]),
+        "--namespace",
+        "mesh",
+        "--values",
+        str(values),
+    ]
+    shown = subprocess.run([*argv, "--include-crds"], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    return Rendered(f"helm with {values.name}", _objects(shown.stdout))
 
 
 def plain(file: Path) -> Rendered:

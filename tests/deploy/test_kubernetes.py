@@ -15,14 +15,26 @@ from proxy import __version__
 from proxy.core.config import Config, Mode, TcpAddress
 from proxy.core.configfile import read_config
 from proxy.pod.redirect import INBOUND_PORT, OWN_PORTS, PROXY_GID, PROXY_UID
-from tests.deploy.manifests import DEPLOY, KUSTOMIZATIONS, Json, Rendered, containers, files, kustomized, plain
+from tests.deploy.manifests import (
+    CHART_VALUES,
+    DEPLOY,
+    KUSTOMIZATIONS,
+    Json,
+    Rendered,
+    charted,
+    containers,
+    files,
+    kustomized,
+    plain,
+)
 
-pytestmark = pytest.mark.needs("kubectl")
+pytestmark = pytest.mark.needs("kubectl", "helm")
 
 VERSIONS = ("1.29", "1.33", "1.37")  # the first with native sidecars by default, one between, the newest
 CUSTOM = {
     ("cert-manager.io/v1", "Certificate"),
     ("cert-manager.io/v1", "ClusterIssuer"),
+    ("cert-manager.io/v1", "Issuer"),
     ("monitoring.coreos.com/v1", "PodMonitor"),
 }
 HEALTH_PORT = OWN_PORTS[-1]
@@ -37,6 +49,7 @@ def name_of(path: Path) -> str:
 
 EVERY = [pytest.param(kustomized, folder, id=name_of(folder)) for folder in KUSTOMIZATIONS]
 EVERY += [pytest.param(plain, file, id=name_of(file)) for file in files()]
+EVERY += [pytest.param(charted, values, id=f"helm-{values.stem}") for values in CHART_VALUES]
 rendered_each = pytest.mark.parametrize(("render", "path"), EVERY)
 
 
@@ -64,6 +77,25 @@ def test_what_a_pod_mounts_and_exposes_is_there(render: object, path: Path) -> N
         generated = {one["metadata"]["name"] for one in rendered.of("ConfigMap")}
         wanted = {volume["configMap"]["name"] for volume in pod["spec"].get("volumes", []) if "configMap" in volume}
         assert wanted <= generated, where
+
+
+@rendered_each
+def test_what_the_api_server_checks_and_no_schema_does(render: object, path: Path) -> None:
+    rendered: Rendered = render(path)  # type: ignore[operator]
+    for where, pod in rendered.pods():
+        for volume in pod["spec"].get("volumes", []):
+            assert len(volume) == 2, f"{where}: a volume has a name and one source: {volume}"
+        names = [one["name"] for one in containers(pod)]
+        assert len(set(names)) == len(names), where
+        ports = [port for one in containers(pod) for port in one.get("ports", [])]
+        assert all(len(port.get("name", "")) <= 15 for port in ports), where  # RFC 6335 5.1
+        assert len({port["containerPort"] for port in ports}) == len(ports), where
+    for one in rendered.objects:
+        if "template" in one.get("spec", {}) and "selector" in one["spec"]:
+            selected = one["spec"]["selector"]["matchLabels"].items()
+            assert selected <= one["spec"]["template"]["metadata"]["labels"].items(), one["metadata"]["name"]
+    keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in rendered.objects]
+    assert len(set(keys)) == len(keys)
 
 
 @rendered_each
@@ -129,7 +161,7 @@ def fits(config: Config, sidecar: Json, pod: Json, where: str) -> None:
 def test_a_sidecar_has_no_rights(render: object, path: Path) -> None:
     for where, pod in render(path).pods():  # type: ignore[operator]
         for one in containers(pod):
-            if not one["name"].startswith(SIDECAR) or one["name"].endswith("intercept"):
+            if not f"{one['name']} {one['image']}".count(SIDECAR) or one["name"].endswith("intercept"):
                 continue
             context = one["securityContext"]
             assert (context["runAsUser"], context["runAsGroup"]) == (PROXY_UID, PROXY_GID), where

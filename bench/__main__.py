@@ -27,6 +27,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--sides", default=",".join(SIDES), help="which of %(default)s; outbound needs bare and product"
     )
+    parser.add_argument("--engine", default="openssl", help="of the product (default: %(default)s, as the bare engine)")
     parser.add_argument("--no-memory", action="store_true", help="leave the second part out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number and the machine's facts there")
     parser.add_argument("--seed", type=int, help="of the order in which the sides take turns")
@@ -45,14 +46,14 @@ def measure(options: argparse.Namespace, folder: Path, seed: int) -> Results:
     scale, results, names = SCALES[options.scale], Results(), options.sides.split(",")
     if unknown := set(names) - set(SIDES):
         raise SystemExit(f"bench: no such side: {', '.join(sorted(unknown))}; there are {', '.join(SIDES)}")
-    with Fleet(folder, app_ports=len(SIDES)) as fleet:
+    with Fleet(folder, apps=len(SIDES), engine=options.engine) as fleet:
         sides = start_sides(fleet, names, results)
         run_rounds(fleet, sides, scale, seed, results, say)
-        settled = fleet.load.settled
-    say("negotiated: " + "; ".join(" ".join(filter(None, each)) for each in sorted(settled)))
+    settled = sorted(f"TLS {each.version} {each.cipher} {each.group or ''}".strip() for each in results.settled)
+    say("negotiated: " + "; ".join(settled))
     if not options.no_memory:
         broken = {side for measure, side in results.failures if measure == "start"}
-        with Fleet(folder, app_ports=1) as fleet:
+        with Fleet(folder, apps=1, engine=options.engine) as fleet:
             wanted = [name for name in MEMORY_SIDES if name in names and name not in broken]
             run_memory(fleet, wanted, scale.memory_rounds, results, say)
     return results
@@ -63,7 +64,13 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    facts: dict[str, Any] = {"started": started, "scale": options.scale, "seed": seed, **report.machine()}
+    facts: dict[str, Any] = {
+        "started": started,
+        "scale": options.scale,
+        "seed": seed,
+        "engine": options.engine,
+        **report.machine(),
+    }
     with tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +80,10 @@ def main(arguments: list[str]) -> int:
     print(
         f"{facts['cpu']}, {facts['usable_cores']} cores, Linux {facts['kernel']}, Python {facts['python']}, seed {seed}"
     )
-    print(f"bare and product: {facts['openssl']['pyopenssl']}; ordinary: {facts['openssl']['stdlib']}")
+    print(
+        f"bare: {facts['openssl']['pyopenssl']}; product: engine {options.engine}; "
+        f"ordinary: {facts['openssl']['stdlib']}"
+    )
     print(f"load average {facts['load_average'][0]:.2f} before, {facts['load_average_after'][0]:.2f} after\n")
     print(report.inbound_table(results.numbers, bounds), end="\n\n")
     if "outbound" in options.sides.split(","):

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import resource
-import select
 import shutil
 import socket
 import subprocess
@@ -21,25 +20,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.pki import CLIENT_ID, SERVER_ID, TRUST_DOMAIN, Pki, issue
+from bench.pki import KEY, Pki, issue
+from proxy.lab.appprocess import MODULE as APP
+from proxy.lab.generator import LoadFault as SideFailed
+from proxy.lab.ordinaryprocess import MODULE as ORDINARY
+from proxy.lab.sides import offer
+from proxy.lab.streams import StreamClient
+from proxy.lab.testbed import CLIENT_ID, SERVER_ID, TRUST_DOMAIN, split_cores
+from proxy.ops.ownmodule import package_command
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 20.0
-JOB_S = 180.0
 STOP_S = 10.0
 READY_LOOK_S = 0.005
 PORTS = range(20_000, 30_000)  # below the ephemeral range: no client socket can take one between choice and bind
 Address = tuple[str, int]
-
-
-class SideFailed(Exception):  # noqa: N818 - a finding about a side, not a fault of the bench
-    """A side did not start, or did not do its work; the sentence goes into the report."""
-
-
-def cores() -> tuple[set[int], set[int]]:
-    """(the servers' core, the cores of all else); with one core both are that one, and the figures are worth less."""
-    usable = sorted(os.sched_getaffinity(0))
-    return {usable[0]}, set(usable[1:]) or {usable[0]}
 
 
 @contextmanager
@@ -96,31 +91,6 @@ def says_ready(admin_port: int) -> bool:
 
 
 @dataclass(slots=True)
-class Load:
-    """The load process, one job at a time."""
-
-    running: subprocess.Popen[str]
-    settled: set[tuple[str, ...]] = field(default_factory=set)
-
-    def __call__(self, job: str, **words: Any) -> dict[str, Any]:
-        """Run a job; raises SideFailed with the load's own sentence, or when it takes longer than a job may."""
-        assert self.running.stdin is not None
-        assert self.running.stdout is not None
-        self.running.stdin.write(json.dumps({"job": job, **words}) + "\n")
-        self.running.stdin.flush()
-        if not select.select([self.running.stdout], [], [], JOB_S)[0]:
-            raise SystemExit(f"bench: the job {job} {words} has not ended after {JOB_S:.0f} s")
-        line = self.running.stdout.readline()
-        if not line:
-            raise SystemExit(f"bench: the load process ended during {job} {words}; its log says why")
-        answer: dict[str, Any] = json.loads(line)
-        if "failed" in answer:
-            raise SideFailed(answer["failed"])
-        self.settled.update(tuple(each) for each in answer["settled"])
-        return answer
-
-
-@dataclass(slots=True)
 class Side:
     """
     Something that is measured.
@@ -144,13 +114,15 @@ class Side:
 class Fleet:
     """Starts things; everything ends when the context ends."""
 
-    def __init__(self, folder: Path, app_ports: int) -> None:
+    def __init__(self, folder: Path, apps: int, engine: str = "openssl") -> None:
         self.folder = folder
         self.stack = ExitStack()
-        self.server_core, self.other_cores = cores()
+        self.engine = engine
+        self.server_core, self.other_cores = split_cores()
         self.pki: Pki = issue(folder)
         self.candidates = iter(random.sample(PORTS, len(PORTS)))
-        self.app_ports = [self.free_port() for _ in range(app_ports)]
+        self.apps = apps
+        self.app_ports: list[int] = []
         self.started = 0
 
     def __enter__(self) -> "Fleet":
@@ -158,18 +130,21 @@ class Fleet:
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         with self.stack:  # a failed start ends what had started
-            app = [sys.executable, "-m", "bench.upstream", *map(str, self.app_ports)]
-            running, log = self.spawn("app", app, self.other_cores, self.stack)
-            wait_until(lambda: all(accepts(("127.0.0.1", port)) for port in self.app_ports), running, log)
-            pki = self.pki
-            client = [sys.executable, "-m", "bench.load", pki.client_cert, pki.client_key, pki.ca]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self.load = Load(self.spawn("load", client, self.other_cores, self.stack, **pipes)[0])
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # it ends with its stdin
+            app, _ = self.spawn("app", package_command(APP, str(self.apps)), self.other_cores, self.stack, **pipes)
+            assert app.stdout is not None
+            self.app_ports = json.loads(app.stdout.readline() or "[]")
+            self.client = self.stack.enter_context(StreamClient(self.other_cores))
             self.stack = self.stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
+
+    def aim(self, side: Side, measure: str, version: str) -> None:
+        """Let the client's next connections go to a side's door for a measure; plaintext where it is not secured."""
+        credentials = self.pki.credentials if side.secured else None
+        self.client.aim(side.door(measure), credentials, offer(version, KEY))
 
     def free_port(self) -> int:
         """A loopback port that nothing listens on, never given out twice."""
@@ -194,7 +169,7 @@ class Fleet:
         """Start `bare`, `bare_no_tickets` or `ordinary`."""
         door = ("127.0.0.1", self.free_port())
         pki = self.pki
-        module = "proxy.lab.ordinaryprocess" if name == "ordinary" else "bench.yardsticks.bare_engine"
+        module = ORDINARY if name == "ordinary" else "bench.yardsticks.bare_engine"
         argv = [sys.executable, "-m", module, f"127.0.0.1:{door[1]}", f"127.0.0.1:{app_port}"]
         argv += [pki.server_cert, pki.server_key, pki.ca]
         argv += {"ordinary": [], "bare": [version, "tickets"], "bare_no_tickets": [version]}[name]
@@ -208,7 +183,11 @@ class Fleet:
         cert, key = (pki.server_cert, pki.server_key) if role == "server" else (pki.client_cert, pki.client_key)
         config = {
             "identity": {"cert": cert, "key": key, "bundles": {TRUST_DOMAIN: pki.ca}},
-            "tls": {"groups": ["X25519", "P-256"], "cipher_suites": ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]},
+            "tls": {
+                "engine": self.engine,
+                "groups": ["X25519", "P-256"],
+                "cipher_suites": ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"],
+            },
             "admin": {"listen": f"127.0.0.1:{admin_port}"},
             "log": {"level": "info", "format": "json"},
             "workers": 1,

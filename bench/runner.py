@@ -13,9 +13,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from bench import proctree
 from bench.fleet import Fleet, Side, SideFailed
 from bench.measures import MEASURES, Kind, Measure
+from proxy.lab.servercpu import ProcessCpu, settled_s
+from proxy.lab.servermemory import Memory, memory_of
+from proxy.tls.loadclient import Negotiated
 
 GB = 1_000_000_000
 MIB = 1 << 20
@@ -31,27 +33,28 @@ CHAIN_MEASURES = ("full_1_3", "resumed_1_3", "requests", "upload", "download")
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything. connections and requests are per round and side; starts: of the product, to /ready."""
+    """How much of everything, per round and side. request_s: for how long requests are sent"""
 
     rounds: int
     connections: int
-    requests: int
+    request_s: float
     bulk_bytes: int
     memory_rounds: int
 
 
 SCALES = {
-    "quick": Scale(rounds=3, connections=250, requests=12_000, bulk_bytes=128 * MIB, memory_rounds=1),
-    "full": Scale(rounds=5, connections=2_000, requests=60_000, bulk_bytes=1024 * MIB, memory_rounds=3),
+    "quick": Scale(rounds=3, connections=250, request_s=0.5, bulk_bytes=128 * MIB, memory_rounds=1),
+    "full": Scale(rounds=5, connections=2_000, request_s=2.5, bulk_bytes=1024 * MIB, memory_rounds=3),
 }
 
 
 @dataclass(slots=True)
 class Results:
-    """Numbers of every round, by measure and side; and one sentence for each row that could not be measured."""
+    """Numbers of every round by measure and side, a sentence for each row that failed, and what was negotiated."""
 
     numbers: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    settled: set[Negotiated] = field(default_factory=set)
 
     def add(self, measure: str, side: str, number: float) -> None:
         self.numbers[measure][side].append(number)
@@ -75,41 +78,43 @@ def resumed_count(side: Side, measure: Measure) -> float:
     )
 
 
-def handshakes(fleet: Fleet, side: Side, measure: Measure, scale: Scale) -> float:
+def handshakes(fleet: Fleet, side: Side, measure: Measure, scale: Scale, results: Results) -> float:
     """CPU us per connection: accept, handshake, dial, one byte each way, close."""
     resume = measure.kind is Kind.RESUMED
-    words = {"address": side.door(measure.key), "tls": measure.tls if side.secured else None, "in_flight": IN_FLIGHT}
+    client, cpu = fleet.client, ProcessCpu(side.pids)
+    fleet.aim(side, measure.key, measure.tls)
     # Warms the path up and, for resumption, leaves a session behind. Not measured.
-    fleet.load("exchanges", count=2 * IN_FLIGHT, resume=resume, **words)
+    client.exchange(2 * IN_FLIGHT, IN_FLIGHT, resume=resume)
     counted = resume and not side.secured
     before = resumed_count(side, measure) if counted else 0.0
-    start = proctree.settled_cpu_ns(side.pids)
-    answer = fleet.load("exchanges", count=scale.connections, resume=resume, **words)
-    used = proctree.settled_cpu_ns(side.pids) - start
-    if side.secured and answer["resumed"] != (scale.connections if resume else 0):
-        raise SideFailed(f"{answer['resumed']} of {scale.connections} handshakes were resumed")
+    start_s = settled_s(cpu)
+    report = client.exchange(scale.connections, IN_FLIGHT, resume=resume)
+    used_s = settled_s(cpu) - start_s
+    if report.negotiated is not None:
+        results.settled.add(report.negotiated)
+    if side.secured and report.resumed != (scale.connections if resume else 0):
+        raise SideFailed(f"{report.resumed} of {scale.connections} handshakes were resumed")
     if counted:
         resumed = resumed_count(side, measure) - before
         if resumed < OUTBOUND_RESUMED_SHARE * scale.connections:
             raise SideFailed(f"{resumed:.0f} of {scale.connections} upstream handshakes were resumed")
-    return used / scale.connections / 1_000
+    return used_s / scale.connections * 1e6
 
 
-def streams(fleet: Fleet, side: Side, measure: Measure, scale: Scale) -> float:
+def streams(fleet: Fleet, side: Side, measure: Measure, scale: Scale, _results: Results) -> float:
     """CPU us per request, or ms per GB, on connections that are open before the clock starts."""
     requests = measure.kind is Kind.REQUESTS
-    words = {"address": side.door(measure.key), "tls": measure.tls if side.secured else None}
-    fleet.load("hold", count=REQUEST_CONNECTIONS if requests else 1, **words)
-    try:
-        start = proctree.settled_cpu_ns(side.pids)
-        if requests:
-            fleet.load("requests", count=scale.requests)
-        else:
-            fleet.load(measure.kind.value, size=scale.bulk_bytes)
-        used = proctree.settled_cpu_ns(side.pids) - start
-    finally:
-        fleet.load("release")
-    return used / scale.requests / 1_000 if requests else used / scale.bulk_bytes * GB / 1_000_000
+    client, cpu = fleet.client, ProcessCpu(side.pids)
+    fleet.aim(side, measure.key, measure.tls)
+    client.open(REQUEST_CONNECTIONS if requests else 1, IN_FLIGHT)
+    start_s = settled_s(cpu)
+    if requests:
+        done = client.requests(scale.request_s).count
+    else:
+        client.transfer(scale.bulk_bytes, upload=measure.kind is Kind.UPLOAD)
+    used_s = settled_s(cpu) - start_s
+    client.close_streams()
+    return used_s / done * 1e6 if requests else used_s / scale.bulk_bytes * GB * 1e3
 
 
 def takes_part(side: str, measure: Measure) -> bool:
@@ -132,7 +137,7 @@ def run_rounds(
                     continue
                 work = handshakes if measure.kind in (Kind.FULL, Kind.RESUMED) else streams
                 try:
-                    results.add(measure.key, side.name, work(fleet, side, measure, scale))
+                    results.add(measure.key, side.name, work(fleet, side, measure, scale, results))
                 except (SideFailed, OSError) as error:
                     results.fail(measure.key, side.name, str(error))
         say(f"round {number + 1} of {scale.rounds}: {time.monotonic() - start:.0f} s")
@@ -174,17 +179,17 @@ def start_outbound(fleet: Fleet, sides: dict[str, Side], app_port: int) -> None:
     sides |= {"outbound": outbound, "chain": chain}
 
 
-def least_memory(pid: int, at_most_s: float = 1.0, enough: int = 0) -> tuple[int, int]:
-    """(PSS, RSS) at its least within a while: a side may give memory back some time after the last close."""
+def least_memory(pid: int, at_most_s: float = 1.0, enough: int = 0) -> Memory:
+    """At its least within a while: a side may give memory back some time after the last close."""
     deadline = time.monotonic() + at_most_s
-    least = proctree.memory_bytes(pid)
-    while time.monotonic() < deadline and least[0] > enough:
+    least = memory_of([pid])
+    while time.monotonic() < deadline and least.pss_bytes > enough:
         time.sleep(MEMORY_LOOK_S)
-        least = min(least, proctree.memory_bytes(pid))
+        least = min(least, memory_of([pid]))
     return least
 
 
-def memory_of(fleet: Fleet, name: str, results: Results) -> None:
+def measure_memory(fleet: Fleet, name: str, results: Results) -> None:
     """One side, freshly started and alone: start, idle, two waves of connections, afterwards."""
     with ExitStack() as stack:
         port = fleet.app_ports[0]
@@ -192,14 +197,15 @@ def memory_of(fleet: Fleet, name: str, results: Results) -> None:
         pid = side.pids[0]
         idle, idle_rss = least_memory(pid)
         peaks = []
+        fleet.aim(side, "", "1.3")
         for _ in range(2):
-            fleet.load("hold", count=IDLE_CONNECTIONS, address=side.door(""), tls="1.3", in_flight=IN_FLIGHT)
-            peaks.append(least_memory(pid)[0])
-            fleet.load("release")
+            fleet.client.open(IDLE_CONNECTIONS, IN_FLIGHT)
+            peaks.append(least_memory(pid).pss_bytes)
+            fleet.client.close_streams()
         growth = max(peaks[0] - idle, 1)
         # Waits longer only for what has promised to give memory back, and no longer than it keeps most of it.
         wait_s = RETURN_S if name == "product" else 1.0
-        after = least_memory(pid, wait_s, idle + growth // 4)[0]
+        after = least_memory(pid, wait_s, idle + growth // 4).pss_bytes
     for measure, number in {
         "start_s": side.started_s,
         "idle_mib": idle / MIB,
@@ -217,7 +223,7 @@ def run_memory(fleet: Fleet, names: list[str], rounds: int, results: Results, sa
         for name in names:
             if ("memory", name) not in results.failures:
                 try:
-                    memory_of(fleet, name, results)
+                    measure_memory(fleet, name, results)
                 except (SideFailed, OSError) as error:
                     results.fail("memory", name, str(error))
         say(f"memory {number + 1} of {rounds}")

@@ -26,19 +26,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvloop
 from tabulate import tabulate
 
-from bench import proctree
-from bench.fleet import Address, Fleet, SideFailed
+from bench.fleet import Address, Fleet, Side, SideFailed
 from bench.measures import spread
 from bench.report import machine
 from bench.yardsticks.bare_engine import Engine, listen, server_context
+from proxy.lab.latencies import Latencies
+from proxy.lab.servercpu import ProcessCpu, settled_s
 
 MODES = ("SO_REUSEPORT", "shared socket")
-SHORT, LONE, HELD, QUEUED = 600, 100, 200, 24
+SHORT, LONE, HELD, QUEUED, IN_FLIGHT = 600, 100, 200, 24, 32
 BUSY_S = 1.0
 DIES_AFTER_S = 0.5
 TITLES = {
@@ -125,38 +125,39 @@ def shares(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> float
 def one_round(fleet: Fleet, mode: str) -> tuple[dict[str, float], bool]:
     """Numbers of one round, and whether clients that waited at a dying worker were lost."""
     numbers: dict[str, float] = {}
-    load = fleet.load
+    client = fleet.client
     with pair(fleet, mode) as workers:
-        words: dict[str, Any] = {"address": workers.door, "tls": "1.3", "in_flight": 32}
-        load("exchanges", count=64, **words)
-        before, start = workers.counts(), proctree.settled_cpu_ns(workers.pids)
-        answer = load("exchanges", count=SHORT, **words)
-        numbers["cpu_us"] = (proctree.settled_cpu_ns(workers.pids) - start) / SHORT / 1_000
+        fleet.aim(Side("workers", workers.pids, {"": workers.door}), "", "1.3")
+        client.exchange(64, IN_FLIGHT)
+        cpu = ProcessCpu(workers.pids)
+        before, start_s = workers.counts(), settled_s(cpu)
+        held = Latencies.decode(client.exchange(SHORT, IN_FLIGHT).latency)
+        numbers["cpu_us"] = (settled_s(cpu) - start_s) / SHORT * 1e6
         after = workers.counts()
         numbers["short_share"] = shares(before, after)
         numbers["vain"] = (sum(each[1] for each in after) - sum(each[1] for each in before)) * 100 / SHORT
-        numbers["p50_ms"], numbers["p99_ms"] = answer["p50_s"] * 1_000, answer["p99_s"] * 1_000
+        numbers["p50_ms"], numbers["p99_ms"] = ((held.percentile(percent) or 0.0) * 1e3 for percent in (50, 99))
 
-        load("exchanges", count=LONE, **words | {"in_flight": 1})
+        client.exchange(LONE, 1)
         before, after = after, workers.counts()
         numbers["lone_share"] = shares(before, after)
-        load("hold", count=HELD, **words)
+        client.open(HELD, IN_FLIGHT)
         numbers["held_share"] = shares(after, workers.counts())
-        load("release")
+        client.close_streams()
 
         first = workers.workers[0]
         first.send_signal(signal.SIGSTOP)
         waker = threading.Timer(BUSY_S, first.send_signal, [signal.SIGCONT])
         waker.start()
-        answer = load("exchanges", count=QUEUED, **words | {"in_flight": QUEUED})
-        numbers["busy_ms"] = answer["p99_s"] * 1_000
+        held = Latencies.decode(client.exchange(QUEUED, QUEUED).latency)
+        numbers["busy_ms"] = (held.percentile(100) or 0.0) * 1e3
         waker.join()
 
         first.send_signal(signal.SIGSTOP)
         killer = threading.Timer(DIES_AFTER_S, first.kill)
         killer.start()
         try:
-            load("exchanges", count=QUEUED, **words | {"in_flight": QUEUED})
+            client.exchange(QUEUED, QUEUED)
             lost = False
         except SideFailed:
             lost = True
@@ -187,7 +188,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     rounds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     lost: dict[str, list[bool]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as folder, Fleet(Path(folder), app_ports=1) as fleet:
+    with tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as folder, Fleet(Path(folder), apps=1) as fleet:
         for number in range(options.rounds):
             for mode in MODES if number % 2 else reversed(MODES):
                 numbers, clients_lost = one_round(fleet, mode)

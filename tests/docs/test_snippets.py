@@ -41,7 +41,7 @@ def test_a_command_in_a_page_exists_with_its_options(page: Path, line: str) -> N
         return
     assert command in COMMANDS, f"{page.name}: mtls-sidecar {line}"
     options = {word.partition("=")[0] for word in words if word.startswith("--")}
-    subcommand = words[1:2] if command in ("certs", "report") else []
+    subcommand = words[1:2] if command in ("certs", "report", "bench") else []
     assert options - options_of(command, *subcommand) == set(), f"{page.name}: mtls-sidecar {line}"
 
 

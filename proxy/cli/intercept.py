@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from proxy.core.configfile import ConfigFaults
 from proxy.pod.netfilter import BACKENDS, Backend, RulesFault, choose_backend, installed_backends, require_net_admin
 from proxy.pod.redirect import (
     INBOUND_PORT,
@@ -39,6 +40,7 @@ _LINK_OR_HOST = ("10", "20")  # scope of ::1 and of link-local addresses in if_i
 _EXAMPLES = """\
 examples:
   mtls-sidecar intercept apply                               # everything, as istio-init does
+  mtls-sidecar intercept apply --config /etc/mtls-sidecar/config.yaml
   mtls-sidecar intercept apply --exclude-outbound-ports 5432 --exclude-outbound-cidrs 169.254.169.254/32
   mtls-sidecar intercept apply --include-inbound-ports 8080 --outbound-port none
   mtls-sidecar intercept --dry-run                           # prints the rules; needs no privileges
@@ -63,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ipv6", choices=("auto", "off"), default="auto", help="off: leave IPv6 as it is")
     parser.add_argument("--no-validate", action="store_true", help="do not probe the rules once they are in force")
     where = parser.add_argument_group("where to, and who is exempt")
+    where.add_argument(
+        "--config",
+        metavar="FILE",
+        help="of the sidecar: take both ports from `intercept`, leave alone what it does not intercept, and know all "
+        "ports of its own",
+    )
     where.add_argument(
         "--inbound-port",
         metavar="PORT",
@@ -99,6 +107,12 @@ def run(args: argparse.Namespace) -> int:
     if args.action is None and not args.dry_run:
         print("mtls-sidecar intercept: say apply or clean, or --dry-run to see the rules", file=sys.stderr)
         return EXIT_USAGE
+    if args.config is not None and (args.inbound_port, args.outbound_port) != (INBOUND_PORT, OUTBOUND_PORT):
+        print(
+            "mtls-sidecar intercept: --config has the ports; leave --inbound-port and --outbound-port out",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     try:
         if args.action == "clean":
             _clean(args)
@@ -109,6 +123,9 @@ def run(args: argparse.Namespace) -> int:
     except RulesFault as fault:
         print(f"mtls-sidecar intercept: {fault}", file=sys.stderr)
         return EXIT_FAILED
+    except ConfigFaults as faults:
+        print(faults, file=sys.stderr)
+        return EXIT_USAGE
     return EXIT_GOOD
 
 
@@ -185,9 +202,14 @@ def _families(args: argparse.Namespace, backend: Backend, redirect: Redirect) ->
 
 
 def _redirect(args: argparse.Namespace) -> Redirect:
+    """Raises: ConfigFaults"""
+    inbound_port, outbound_port, own_ports = args.inbound_port, args.outbound_port, OWN_PORTS
+    if args.config is not None:
+        inbound_port, outbound_port, own_ports = _configured(args.config)
     return Redirect(
-        inbound_port=args.inbound_port,
-        outbound_port=args.outbound_port,
+        inbound_port=inbound_port,
+        outbound_port=outbound_port,
+        own_ports=own_ports,
         proxy_uid=args.proxy_uid,
         proxy_gid=args.proxy_gid,
         include_inbound_ports=args.include_inbound_ports,
@@ -199,10 +221,25 @@ def _redirect(args: argparse.Namespace) -> Redirect:
     )
 
 
+def _configured(path: str) -> tuple[int | None, int | None, tuple[int, ...]]:
+    """The inbound port, the outbound port and all ports of a sidecar. Raises: ConfigFaults, RulesFault"""
+    from proxy.core.config import InterceptConfig
+    from proxy.core.entrances import own_ports
+    from proxy.ops.configsource import read_config_file
+
+    config = read_config_file(path)
+    intercept = config.intercept or InterceptConfig()
+    if intercept == InterceptConfig():
+        raise RulesFault(f"{path} has no section `intercept`, so nobody would take what the rules redirect")
+    inbound = intercept.inbound.listen.port if intercept.inbound is not None else None
+    outbound = intercept.outbound.listen.port if intercept.outbound is not None else None
+    return inbound, outbound, tuple(sorted({*own_ports(config), *OWN_PORTS}))
+
+
 def _summary(redirect: Redirect) -> list[str]:
     lines = []
     if redirect.inbound_port is not None:
-        own = [PortRange(port, port) for port in OWN_PORTS]
+        own = [PortRange(port, port) for port in redirect.own_ports]
         lines.append(
             f"inbound: {_words(redirect.include_inbound_ports) or 'every port'} -> {redirect.inbound_port}, "
             f"except {_words(merge_ports([*own, *redirect.exclude_inbound_ports]))}"

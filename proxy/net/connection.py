@@ -39,8 +39,9 @@ from proxy.core.reasons import Reason, Rejected
 from proxy.net import detection, dialer
 from proxy.net.detection import Opening
 from proxy.net.header import proxy_header
+from proxy.net.pump import Pump
 from proxy.net.readiness import deadline_in, readable, writable
-from proxy.net.relay import Outcome, Relay
+from proxy.net.relay import MakePump, Outcome, Relay
 from proxy.net.state import Connection, Phase
 from proxy.net.upstream import Upstream
 from proxy.tls.channel import Channel, PlainChannel
@@ -235,7 +236,8 @@ async def passthrough(connection: Connection, service: PassthroughService) -> Ou
     """From our app to the network as it is, where it was going before it was intercepted. Raises: Rejected."""
     sock = await _dial(connection, permit_passthrough(service.listener, service.default))
     connection.security = Security.PLAINTEXT
-    return await _relay(connection, PlainChannel(connection.sock), PlainChannel(sock), None)
+    pipe = connection.deps.pipe
+    return await _relay(connection, PlainChannel(connection.sock), PlainChannel(sock), None, make_pump=pipe.pump)
 
 
 async def _relay(
@@ -246,6 +248,7 @@ async def _relay(
     *,
     preface: bytes = b"",
     answered: Callable[[int], bool] | None = None,
+    make_pump: MakePump = Pump,
 ) -> Outcome:
     deps, listener, security = connection.deps, connection.service.listener, connection.security
     if security is None:
@@ -264,6 +267,7 @@ async def _relay(
         preface=preface,
         answered=answered,
         on_half_closed=lambda change: deps.observer.emit(HalfClosed(listener, change)),
+        make_pump=make_pump,
     )
     deps.observer.emit(Relaying(listener, security))
     return await connection.relay.run()

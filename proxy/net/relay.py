@@ -48,6 +48,9 @@ NEVER_S = 1e9  # a deadline that is turned off
 CLOCK_CHECK_S = 60.0
 
 
+MakePump = Callable[["Relay", str, Channel, Channel, bytes], Pump]
+
+
 class Outcome(NamedTuple):
     """Why a relay ended."""
 
@@ -64,6 +67,7 @@ class Relay:
     preface: bytes that the upstream gets first (a PROXY header)
     answered: told how many bytes came from the upstream after each look at it, until it says True
     on_half_closed: called with +1 and -1 as the connection becomes half-closed and stops being so
+    make_pump:      another than the ordinary one, where both channels are plain (net/splice.py)
     """
 
     __slots__ = (
@@ -101,6 +105,7 @@ class Relay:
         preface: bytes = b"",
         answered: Callable[[int], bool] | None = None,
         on_half_closed: Callable[[int], None],
+        make_pump: MakePump = Pump,
     ) -> None:
         self.answered = answered
         self.loop = loop
@@ -117,8 +122,8 @@ class Relay:
         self.looks_for_errors = False
         self._ended: asyncio.Future[Outcome] = loop.create_future()
         self.first_to_finish: Pump | None = None
-        self.up = Pump(self, "the downstream", downstream, upstream, preface)
-        self.down = Pump(self, "the upstream", upstream, downstream, b"")
+        self.up = make_pump(self, "the downstream", downstream, upstream, preface)
+        self.down = make_pump(self, "the upstream", upstream, downstream, b"")
 
     async def run(self) -> Outcome:
         """Relay to the end. Both channels are closed or reset when it returns, also when it is cancelled."""

@@ -23,6 +23,7 @@ from proxy.net.listener import Acceptor
 from proxy.net.recheck import Verdicts, recheck
 from proxy.net.route import Router
 from proxy.net.sockets import ListeningSocket
+from proxy.net.splice import Pipe
 from proxy.net.state import Connection, Deps, Phase
 from proxy.tls.channel import PlainChannel, Scratch
 from proxy.tls.store import Generation, InboundService, OutboundService, Service, Store
@@ -47,8 +48,17 @@ class Worker:
         self._loop = loop
         self._store = store
         self._router = Router()
+        self._pipe = Pipe()
         self._deps = Deps(
-            loop, Scratch(), Deadlines(loop), observer, clock, report_bug, self._recheck_late, self._router
+            loop,
+            Scratch(),
+            Deadlines(loop),
+            observer,
+            clock,
+            report_bug,
+            recheck=self._recheck_late,
+            router=self._router,
+            pipe=self._pipe,
         )
         self._admissions = {direction: Admission(store.current.config.limits) for direction in Direction}
         self._acceptors: dict[ListenAddress, Acceptor] = {}
@@ -232,6 +242,7 @@ class Worker:
             connection.end(Reason.DRAINED, f"shutting down, and {drain_s:g} s were over")
         if left:
             await self._idle.wait()
+        self._pipe.close()
         return len(left)
 
     def _stop_accepting(self, direction: Direction) -> None:

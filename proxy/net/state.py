@@ -19,6 +19,7 @@ from proxy.net.deadlines import Deadlines
 from proxy.net.readiness import forget, readable
 from proxy.net.relay import Outcome, Relay
 from proxy.net.route import End, Routed, Router, end_of
+from proxy.net.splice import Pipe
 from proxy.tls.channel import PlainChannel, Scratch
 from proxy.tls.handshake import Handshake
 from proxy.tls.store import Generation, InboundService, Service
@@ -37,6 +38,7 @@ class Deps:
     report_bug: is told of an exception of ours
     recheck:    judges a connection again if a generation was published since it was accepted; raises Rejected
     router:     learns of our own connections to upstreams, which the redirection rules may send back
+    pipe:       what passes through as it is goes over it
     """
 
     loop: asyncio.AbstractEventLoop
@@ -47,6 +49,7 @@ class Deps:
     report_bug: Callable[[BaseException], None]
     recheck: "Callable[[Connection], PeerIdentity | None]"
     router: Router
+    pipe: Pipe
 
 
 class Phase(StrEnum):

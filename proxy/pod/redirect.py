@@ -30,7 +30,7 @@ INBOUND_PORT = 15006
 OUTBOUND_PORT = 15001
 PROXY_UID = 1337
 PROXY_GID = 1337
-OWN_PORTS = (15000, 15001, 15006, 15021)  # admin, outbound, inbound, health
+OWN_PORTS: tuple[int, ...] = (15000, 15001, 15006, 15021)  # admin, outbound, inbound, health
 LOOPBACK = "lo"
 
 Network = IPv4Network | IPv6Network

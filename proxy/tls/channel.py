@@ -28,6 +28,7 @@ tls/boringchannel.py; the connection that ends here in an error must not be resu
 """
 
 import errno
+import os
 import socket
 import struct
 from enum import Enum
@@ -38,6 +39,7 @@ from proxy.tls.binding import ffi
 SCRATCH_BYTES = 262144
 ALERT_BASE = 1000  # SSL_R_* of an alert that the peer sent is 1000 + AlertDescription, in both engines
 _LINGER_RESET = struct.pack("ii", 1, 0)
+_SPLICE_FLAGS = 1 | 2  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK, splice(2)
 
 
 class End(Enum):
@@ -97,6 +99,30 @@ class PlainChannel:
             self._end(End.RESET if self._was_cut else End.CLEAN, self._write_failure if self._was_cut else "")
         return n
 
+    def splice_in(self, pipe: int, most: int) -> int:
+        """As `receive`, with the bytes moved into an empty pipe by the kernel and never seen here."""
+        try:
+            n = os.splice(self.fd, pipe, most, flags=_SPLICE_FLAGS)
+        except BlockingIOError:
+            if self.failed:
+                self._end(End.RESET, self._write_failure)
+            return 0
+        except OSError as error:
+            self._end(End.RESET, _words(error))
+            return 0
+        if n == 0:
+            self._end(End.RESET if self._was_cut else End.CLEAN, self._write_failure if self._was_cut else "")
+        return n
+
+    def splice_out(self, pipe: int, length: int) -> int:
+        """As `send_bytes`, with bytes that lie in a pipe; what is not taken stays there."""
+        try:
+            return os.splice(pipe, self.fd, length, flags=_SPLICE_FLAGS)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            return self._write_failed(error)
+
     def look_for_error(self) -> bool:
         """Take the error of the socket, if it has one. Returns: whether the channel has failed, now or before."""
         if self.fd >= 0 and (code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
@@ -122,10 +148,13 @@ class PlainChannel:
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._write_failure = _words(error)
-            if not self.failed:
-                self._fail(error.errno or errno.ECONNRESET)
-            return -1
+            return self._write_failed(error)
+
+    def _write_failed(self, error: OSError) -> int:
+        self._write_failure = _words(error)
+        if not self.failed:
+            self._fail(error.errno or errno.ECONNRESET)
+        return -1
 
     def finish(self) -> bool:
         """End our direction. Returns: True, always done at once."""

@@ -156,6 +156,7 @@ def test_a_dry_run_needs_no_backend(monkeypatch: pytest.MonkeyPatch, capsys, bac
     [
         ((), "say apply or clean"),
         (("applY",), "invalid choice"),
+        (("apply", "--config", "x.yaml", "--inbound-port", "4143"), "--config has the ports"),
         (("apply", "--inbound-port", "0"), "is no port"),
         (("apply", "--inbound-port", "1-2"), "is no port"),
         (("apply", "--exclude-inbound-ports", "http"), "'http' is no port"),
@@ -178,3 +179,34 @@ def test_what_annotations_may_leave_empty_is_the_default() -> None:
     intercept.add_arguments(parser)
     args = parser.parse_args(["apply", "--include-inbound-ports", "*", "--exclude-outbound-ports", ""])
     assert (args.include_inbound_ports, args.exclude_outbound_ports) == ((), ())
+
+
+CONFIG = """\
+identity: {cert: tls.crt, key: tls.key, bundles: {example.org: ca.crt}}
+inbound: [{name: grpc, listen: "0.0.0.0:8443", upstream: "127.0.0.1:9000", mode: DISABLE}]
+health: {listen: "0.0.0.0:15999"}
+"""
+INTERCEPT = "intercept: {inbound: {listen: '[::]:4143', default: {mode: DISABLE}}}\n"
+
+
+def test_the_sidecars_configuration_has_the_ports(given, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Also those that are no interception's: they would otherwise be redirected too."""
+    given(Kernel())
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(CONFIG + INTERCEPT)
+    assert run("apply", "--no-validate", "--config", str(path)) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")] == [
+        "  inbound: every port -> 4143, except ports 4143, 8443, 15000-15001, 15006, 15021, 15999"
+    ]
+
+
+def test_a_configuration_without_interception_is_refused(given, capsys, tmp_path: Path) -> None:
+    kernel = given(Kernel())
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(CONFIG)
+    assert run("apply", "--config", str(path)) == 1
+    assert "has no section `intercept`" in capsys.readouterr().err
+    path.write_text(CONFIG + INTERCEPT + "x: 1\n")
+    assert run("apply", "--config", str(path)) == 2
+    assert f"{path}:5: x: unknown key" in capsys.readouterr().err
+    assert kernel.applied == []

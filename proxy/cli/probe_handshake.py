@@ -4,7 +4,8 @@ One handshake of `probe`, from the first byte to the proof, and how its end is c
 Whether the peer has accepted us is more than our end of the handshake. In TLS 1.2 the server's Finished comes after its
 judgement. In TLS 1.3 the client is done before it was judged (RFC 8446 2), so here, as in the proxy, only a session
 ticket or a byte of the server's proves it. A server that sends neither is asked without words: we send close_notify,
-and one that answers in kind has read past our certificate. What is still silent after that is called silence.
+and one that answers in kind has read past our certificate. What is still silent after that is called silence. None of
+it counts for a server that leaves by itself at once: some finish TLS, then look at the certificate, and say nothing.
 
 A peer that does not answer our ClientHello at all may be reading a line of text that never ends. It gets a FIN, which
 many servers answer with a complaint in their own protocol: then it is known what listens there.
@@ -12,7 +13,6 @@ many servers answer with a complaint in their own protocol: then it is known wha
 
 import socket
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -25,6 +25,7 @@ from proxy.tls.channel import alert_name
 from proxy.tls.probing import Attempt
 
 PATIENCE_S = 2.0  # for an answer to our close_notify, and to the FIN after silence: a round trip and a judgement
+_TICKET = "a session ticket"
 _LEAST_WAIT_S = 0.1  # for a word after the handshake; BoringSSL (Envoy) keeps its tickets back until it has to write
 _WAIT_SHARE = 4.0  # of the time that the handshake took
 
@@ -76,28 +77,26 @@ def greeting_of(attempt: Attempt) -> Greeting | None:
 def _await_proof(
     sock: socket.socket, attempt: Attempt, version: str, handshake_s: float
 ) -> tuple[str | None, Ending, bool]:
-    """Returns: the proof, how the waiting ended, and whether it took our close_notify to get there."""
+    """Returns: the proof, how the waiting ended, and whether we have sent close_notify to get a word."""
+    wait_s = min(max(_LEAST_WAIT_S, handshake_s * _WAIT_SHARE), PATIENCE_S)
+    said = converse(sock, attempt, lambda: attempt.data_came, wait_s, first=b"")
+    if attempt.data_came:
+        return "application data", said, False
+    if said is not Ending.SILENT:
+        return None, said, False  # it leaves at once: whatever it had sent before, it does not serve us
     if version == "1.2":
-        return "its Finished, which follows its judgement", Ending.ENOUGH, False
-
-    def word() -> str | None:
-        if attempt.tickets:
-            return "a session ticket"
-        return "application data" if attempt.data_came else None
-
-    said = _until(sock, attempt, word, min(max(_LEAST_WAIT_S, handshake_s * _WAIT_SHARE), PATIENCE_S))
-    if word() or said is not Ending.SILENT:
-        return word(), said, False
-    said = _until(sock, attempt, word, PATIENCE_S, first=attempt.close_notify())
-    if word() is None and attempt.closed and not _is_broken(attempt):
-        return "its close_notify in answer to ours", said, True
-    return word(), said, True
+        return "its Finished, which follows its judgement", said, False
+    if attempt.tickets:
+        return _TICKET, said, False
+    said = converse(sock, attempt, lambda: _has_word(attempt), PATIENCE_S, first=attempt.close_notify())
+    if _has_word(attempt):
+        return _TICKET if attempt.tickets else "application data", said, True
+    answered = attempt.closed and not _is_broken(attempt)
+    return "its close_notify in answer to ours" if answered else None, said, True
 
 
-def _until(
-    sock: socket.socket, attempt: Attempt, word: Callable[[], str | None], seconds: float, first: bytes = b""
-) -> Ending:
-    return converse(sock, attempt, lambda: word() is not None, seconds, first=first)
+def _has_word(attempt: Attempt) -> bool:
+    return attempt.data_came or attempt.tickets > 0
 
 
 def _provoke(sock: socket.socket, attempt: Attempt, patience_s: float) -> Ending | None:
@@ -178,6 +177,14 @@ def _name_silence(attempt: Attempt, timeout_s: float) -> Ended:
 
 def _name_close(attempt: Attempt, ending: Ending, presenting: bool) -> Ended:
     how = "reset the connection" if ending is Ending.RESET else "closed the connection"
+    if attempt.done:
+        who = "us" if presenting and attempt.certificate_sent else "whoever has no certificate"
+        return Ended(
+            outcome=Outcome.REFUSED,
+            reason=Reason.UPSTREAM_REJECTED_US,
+            detail=f"it finished TLS and then {how} at once, without a word",
+            advice=f"It may refuse {who} without an alert (nginx does so), or what is behind it is down: see its log.",
+        )
     if attempt.certificate_asked:
         what = "it had seen our certificate" if presenting and attempt.certificate_sent else "no certificate came"
         advice = "It refuses without a word: its own log has to say why."

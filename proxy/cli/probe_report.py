@@ -124,7 +124,9 @@ def _painted(line: str, views: list[HandshakeView]) -> str:
 def _outcome(view: HandshakeView) -> str:
     if view.outcome is Outcome.ACCEPTED:
         return f"accepted, by {(view.proof or '').partition(',')[0]}"
-    return f"{view.outcome}: {view.alert}" if view.alert else view.outcome.value
+    if view.alert:
+        return f"{view.outcome}: {view.alert}"
+    return f"{view.outcome}, without an alert" if view.outcome is Outcome.REFUSED else view.outcome.value
 
 
 def _tickets(view: HandshakeView) -> str:

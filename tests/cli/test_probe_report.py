@@ -117,7 +117,7 @@ def lines() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("label", "cells"),
     [
-        ("with our certificate", ["accepted, by a session ticket", "refused"]),
+        ("with our certificate", ["accepted, by a session ticket", "refused, without an alert"]),
         ("client certificate", ["required", "required"]),
         ("cipher suite", ["TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"]),
         ("ALPN", ["h2", "h2"]),

@@ -17,6 +17,7 @@ from tests import minting
 from tests.e2e.apps import App, Serve, echo, saying
 from tests.e2e.peers import Peer
 from tests.e2e.pki import Identity, Pki
+from tests.e2e.proxies import PROXIES, Link
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.waiting import Address, free_address, text_of
 from tests.programs import program
@@ -410,7 +411,7 @@ def test_a_key_that_the_server_cannot_verify_is_said_not_to_have_been_sent(
 
 def s_server(listen: Address, identity: Identity, *args: str) -> list[str]:
     files = ["-cert", str(identity.cert), "-key", str(identity.key), "-CAfile", str(identity.bundle)]
-    return [program("openssl"), "s_server", "-accept", text_of(listen), "-quiet", *files, *args]
+    return [program("openssl"), "s_server", "-accept", text_of(listen), "-rev", *files, *args]
 
 
 @pytest.mark.needs("openssl")
@@ -428,6 +429,39 @@ def test_s_server_names_the_ca_that_it_asks_for_and_the_versions_that_it_lacks(
     subject = pki.authority.certificate.subject.rfc4514_string()
     assert (seen["ca_names"], seen["alpn"], seen["group"]) == ([subject], "h2", "P-256")
     assert found.page["groups"] is None
+
+
+@each_version
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in PROXIES])
+def test_other_proxies_let_us_in_or_refuse_a_stranger(
+    probe: Callable[..., Probed],
+    start_app: Callable[[Serve], App],
+    start_peer: Callable[..., Peer],
+    pki: Pki,
+    tmp_path: Path,
+    name: str,
+    version: str,
+) -> None:
+    """nginx-stream refuses without a word after the handshake, and Envoy keeps its tickets back."""
+    address, app = free_address(), start_app(echo)
+    link = Link(address, app.address, pki.identity("payments"), version)
+    start_peer(PROXIES[name].server(tmp_path, link), listening=address)
+    good = probe(address, *as_(pki.identity("cart")), "--quick")
+    assert (good.status, good.version(version)["client_certificate"]) == (0, "required")
+    bad = probe(address, *as_(pki.identity("cart", issuer=pki.stranger)), "--quick")
+    assert bad.status == 1
+    seen = bad.version(version)["as_asked"]
+    alert = "unknown_ca" if PROXIES[name].judges_inside else None
+    assert (seen["outcome"], seen["alert"]) == ("refused", alert)
+
+
+def test_a_sidecar_whose_app_is_down_is_not_good(
+    probe: Callable[..., Probed], start_sidecar: Callable[..., Sidecar], pki: Pki
+) -> None:
+    sidecar = start_sidecar(pki.identity("payments"), inbound=[inbound("in", free_address())])
+    found = probe(sidecar.at("in"), *as_(pki.identity("cart")), "--quick")
+    assert (found.status, found.verdict["reason"]) == (1, "UPSTREAM_REJECTED_US")
+    assert "what is behind it is down" in found.verdict["advice"]
 
 
 NGINX = """\

@@ -18,6 +18,7 @@ from tests.e2e.waiting import Address, until
 
 # On both engines, since what they show of TLS itself may differ. All others run on `auto`: BoringSSL where it is built.
 ON_BOTH = {
+    "test_engine",
     "test_interop_curl",
     "test_interop_openssl",
     "test_proxy_protocol",

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.e2e.apps import App, Serve, echo, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.waiting import PATIENCE_S, Address, free_address, is_listening, text_of, until
+from tests.e2e.workers import is_gone, kill, only, pids, stopped
 
 WORKERS = 3
 EVERY = [1, 2, 3]
@@ -60,42 +61,6 @@ def all_ready(sidecar: Sidecar) -> None:
     until(lambda: words in sidecar.ask("GET", "/ready")[1], words)
 
 
-def pids(sidecar: Sidecar) -> dict[int, int]:
-    """Worker's number -> process id."""
-    return {row["worker"]: row["pid"] for row in sidecar.show("/certs")["workers"]}
-
-
-def state_of(pid: int) -> str:
-    """The kernel's letter for it; Z also when it is not even a zombie any more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "Z"
-
-
-def is_gone(pid: int) -> bool:
-    return state_of(pid) in "ZX"
-
-
-def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: is_gone(pid), "the worker is dead")
-
-
-@contextlib.contextmanager
-def stopped(*processes: int) -> Iterator[None]:
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        # A signal is not there yet when kill() returns, and until then the worker still accepts.
-        until(lambda: all(state_of(pid) == "T" for pid in processes), "the workers are stopped")
-        yield
-    finally:
-        for pid in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
 def hold(sidecar: Sidecar, listener: str = "out") -> socket.socket:
     """A connection that has carried a byte and stays open."""
     sock = socket.create_connection(sidecar.at(listener), timeout=PATIENCE_S)
@@ -106,7 +71,7 @@ def hold(sidecar: Sidecar, listener: str = "out") -> socket.socket:
 
 def hold_at(sidecar: Sidecar, number: int) -> socket.socket:
     """A connection through one worker alone."""
-    with stopped(*(pid for other, pid in pids(sidecar).items() if other != number)):
+    with only(sidecar, number):
         return hold(sidecar)
 
 
@@ -196,7 +161,7 @@ def test_a_new_listener_and_a_narrower_policy_reach_every_worker(many: Sidecar, 
         with contextlib.suppress(ConnectionResetError), sock:
             assert sock.recv(1) == b""
     for number in EVERY:
-        with stopped(*(pid for other, pid in pids(many).items() if other != number)):
+        with only(many, number):
             assert not is_served(many.at("extra"))
     assert app.accepted == served
     assert {line["reason"] for line in many.closed(4 * WORKERS) if line["direction"] == "inbound"} == {

@@ -107,6 +107,9 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--pid", type=whole(1, 2**22), action="append", metavar="N", help="the server's process")
     group.add_argument("--cgroup", metavar="PATH", help="or its cgroup: adds the server's CPU to the table")
     group.add_argument(
+        "--alpn", type=_protocols, metavar="NAME,NAME", help="application protocols to offer, e.g. h2,http/1.1"
+    )
+    group.add_argument(
         "--send",
         metavar="TEXT",
         help="sent after the handshake; the first byte back is then the success, not the ticket (\\r \\n \\xNN work)",
@@ -174,7 +177,7 @@ def _check(args: argparse.Namespace) -> tuple[Matrix, Slo | None]:
     words = list(args.matrix or [])
     if args.concurrency is not None:
         words.append(f"concurrency={args.concurrency}")
-    for name in ("ca", "cert", "key", "server_name", "pid", "cgroup", "send"):
+    for name in ("ca", "cert", "key", "server_name", "pid", "cgroup", "send", "alpn"):
         if own and getattr(args, name) is not None:
             raise _Usage(f"--{name.replace('_', '-')} is for a server of yours: name it with --target HOST:PORT")
     if own and args.server_id:
@@ -307,7 +310,21 @@ def _target(args: argparse.Namespace) -> Target:
         server_ids=tuple(args.server_id),
         server_name=None if args.server_id else args.server_name or args.target[0],
     )
-    return Target(address=args.target, credentials=credentials, server=server, request=_bytes(args.send or ""))
+    return Target(
+        address=args.target,
+        credentials=credentials,
+        server=server,
+        request=_bytes(args.send or ""),
+        alpn=args.alpn or (),
+    )
+
+
+def _protocols(text: str) -> tuple[str, ...]:
+    """Read names for ALPN. Source: RFC 7301 3.1 (1 to 255 bytes each)"""
+    names = tuple(text.split(","))
+    if not all(name.isascii() and name.isprintable() and 1 <= len(name) <= 255 for name in names) or len(text) > 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of protocols: write e.g. h2,http/1.1")
+    return names
 
 
 def _bytes(text: str) -> bytes:

@@ -47,12 +47,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A server that is somebody's own. request: what is sent after the handshake, empty for nothing."""
+    """
+    A server that is somebody's own.
+
+    request: what is sent after the handshake, empty for nothing; alpn: application protocols to offer
+    """
 
     address: tuple[str, int]
     credentials: Credentials
     server: ServerCpu | None = None
     request: bytes = b""
+    alpn: tuple[str, ...] = ()
 
 
 def sidecar_contenders(
@@ -129,7 +134,7 @@ def _contenders(side: str, cell: Cell, asked: Asked, target: Target, lines: _Lin
     plan = Plan(
         address=target.address,
         credentials=credentials,
-        offer=Offer(version=cell.version, group=cell.group, cipher=cell.suites),
+        offer=Offer(version=cell.version, group=cell.group, cipher=cell.suites, alpn=target.alpn),
         resumed=cell.mode == "resumed",
         pace=ClosedLoop(in_flight=cell.concurrency),
         request=target.request,

@@ -56,12 +56,14 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     version: "1.2" or "1.3", no other
     group:   one, as OpenSSL names it; None: all that OpenSSL would offer
+    alpn:    application protocols, in order of preference; empty: none is offered
     cipher:  suites by their IANA names with ":" between them; None: all that OpenSSL would offer
     """
 
     version: str = "1.3"
     group: str | None = None
     cipher: str | None = None
+    alpn: tuple[str, ...] = ()
 
 
 def names_of(der: bytes) -> list[str]:
@@ -88,6 +90,8 @@ def client_context(credentials: Credentials, offer: Offer) -> SSL.Context:
     context.set_verify(SSL.VERIFY_PEER)
     parameters = binding.lib.SSL_CTX_get0_param(context._context)
     binding.lib.X509_VERIFY_PARAM_set_flags(parameters, binding.X509_FLAG_PARTIAL_CHAIN)
+    if offer.alpn:
+        context.set_alpn_protos([name.encode("ascii") for name in offer.alpn])
     _choose(offer, context)
     if not credentials.server_ids and credentials.server_name:
         _expect_name(context, credentials.server_name)

@@ -152,6 +152,8 @@ def test_a_file_that_cannot_be_written_fails_the_command_after_the_table(
         (["--ca", "x"], "--ca is for a server of yours: name it with --target HOST:PORT"),
         (["--pid", "1"], "--pid is for a server of yours"),
         (["--server-id", "spiffe://a/b"], "--server-id is for a server of yours"),
+        (["--alpn", "h2"], "--alpn is for a server of yours"),
+        (["--target", "h:1", "--alpn", "h2,,"], "is no list of protocols"),
         (["--send", "x"], "--send is for a server of yours"),
         (["--target", "h:1"], "--target needs --ca FILE"),
         (["--target", "h:1", "--ca", "x", "--cert", "x"], "--cert and --key go together"),

@@ -1,5 +1,6 @@
 """One handshake looked at closely: bytes, flights, and what went wrong in a sentence."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from proxy.core.reasons import Reason
 from proxy.lab.generator import LoadFault
 from proxy.lab.observe import observe
+from proxy.tls.loadcontext import Offer
 from tests import minting
-from tests.lab.tlsserver import SERVER, Ends, make_ends, plan_for, server_context, tls_server
+from tests.lab.tlsserver import SERVER, Ends, answer, make_ends, plan_for, server_context, tls_server
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,21 @@ def test_a_silent_server_is_given_up_at_the_deadline(ends: Ends) -> None:
     with tls_server(None) as address:
         fault = refused(plan_for(address, ends.credentials(), timeout_s=0.1))
     assert fault.reason is Reason.HANDSHAKE_TIMEOUT
+
+
+def test_protocols_are_offered_to_a_server_that_selects_one(ends: Ends) -> None:
+    selected: list[str | None] = []
+
+    def serve(sock: ssl.SSLSocket) -> None:
+        selected.append(sock.selected_alpn_protocol())
+        answer(sock)
+
+    context = server_context(ends)
+    context.set_alpn_protocols(["http/1.1"])
+    with tls_server(context, serve) as address:
+        observe(plan_for(address, ends.credentials(), offer=Offer(alpn=("h2", "http/1.1"))))
+        observe(plan_for(address, ends.credentials()))
+    assert selected == ["http/1.1", None]
 
 
 def refused(plan: object) -> LoadFault:

@@ -37,8 +37,8 @@ def prose_of(page: Path) -> str:
 
 
 def commands_of(page: Path) -> list[str]:
-    """Every line that is a command of ours: in an indented block, or between backticks."""
-    text = page.read_text(encoding="utf-8")
+    """Every line that is a command of ours, with what follows a backslash: in an indented block, or in backticks."""
+    text = re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8"))
     lines = [*_INDENTED.findall(text), *_CODE.findall(text)]
     found = (re.search(r"(?:^|/)mtls-sidecar (\S.*)$", line.strip().removesuffix(" &")) for line in lines)
     return [match.group(1) for match in found if match is not None]

@@ -19,7 +19,7 @@ CONFIGURATIONS = [
     block for page in PAGES for block in blocks_of(page) if block.language == "yaml" and "identity:" in block.text
 ]
 COMMAND_LINES = [(page, line) for page in PAGES for line in commands_of(page)]
-NO_COMMANDS_YET = {"bench", "inject"}
+NO_COMMANDS_YET = {"inject"}
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.page.name}-{block.text.splitlines()[0]}")

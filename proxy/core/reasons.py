@@ -169,7 +169,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.HANDSHAKE_FAILED: Explanation(
         Kind.REJECTED,
         "The TLS handshake failed for the protocol reason in the detail.",
-        "If the detail names an alert, the peer refused us: its own log says why. `openssl s_client` shows the rest.",
+        "If the detail names an alert, the peer refused us: its own log says why. `mtls-sidecar probe` shows the rest.",
     ),
     Reason.CLIENT_LEFT: Explanation(
         Kind.REJECTED,
@@ -195,7 +195,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         Kind.REJECTED,
         "The upstream refused our certificate or identity; success is its first byte, not our end of the handshake.",
         "The upstream's log has its reason: most often our SPIFFE ID is not in its allow list, or its bundle lacks our "
-        "CA.",
+        "CA. `mtls-sidecar probe --config FILE` asks it as this sidecar would.",
     ),
     Reason.IDLE_TIMEOUT: Explanation(
         Kind.ENDED,

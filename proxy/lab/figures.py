@@ -20,7 +20,7 @@ from proxy.lab.stats import Estimate
 from proxy.lab.words import amount, aspects, change, labels, spread
 
 MOST_PANELS = 6
-MOST_BARS = 24
+MOST_BARS = 40  # five proxies, two engines and the floor, in two versions, full and resumed, are 32
 MOST_SERIES = 8  # the colours that a colour-blind reader can tell apart
 _HUES = ("side", "security", "version", "key", "group", "cipher")
 _BARS = (

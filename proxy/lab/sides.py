@@ -31,7 +31,7 @@ from proxy.tls.identityfiles import BUNDLE_FILE, CERT_FILE, KEY_FILE, write_svid
 from proxy.tls.loadcontext import Credentials, Offer
 
 VERSIONS = ("1.2", "1.3")
-GROUP = "X25519"
+GROUP, CIPHER = "X25519", "AES-128-GCM"
 _CURVES = ("P-256", "P-384")  # of the certificates: TLS 1.2 reads the list of groups for them too
 _ATTEMPTS = 3  # a free port may be taken by another process before the peer has it
 _REFUSAL_S = 10.0

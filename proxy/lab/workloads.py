@@ -16,7 +16,7 @@ from proxy.lab.results import Mode, Round, Scenario, Security, Workload
 from proxy.lab.rounds import Contender, measure_once
 from proxy.lab.servercpu import ProcessCpu, settled_s
 from proxy.lab.servermemory import memory_of
-from proxy.lab.sides import GROUP, Side, offer, suite
+from proxy.lab.sides import CIPHER, GROUP, Side, offer
 from proxy.lab.streams import StreamClient, StreamReport
 from proxy.lab.testbed import KEY_WORDS, Identities
 from proxy.tls.identityfiles import CERT_FILE, KEY_FILE
@@ -70,7 +70,7 @@ class Bench:
             version=version,
             key=KEY_WORDS[self.key] if version else None,
             group=GROUP if version else None,
-            cipher=suite(version, self.key) if version else None,
+            cipher=CIPHER if version else None,
             mode=mode,
             client_certificate=security is Security.MUTUAL_TLS,
             concurrency=concurrency,

@@ -33,9 +33,12 @@ from proxy.tls.pemview import FileView, view_files
 from proxy.tls.probing import judge_server
 
 _MAX_NAMES = 3
-_EXPIRED, _UNKNOWN_CA, _POLICY_ALERTS = "certificate_expired", "unknown_ca", ("certificate_unknown", "access_denied")
+_EXPIRED, _UNKNOWN_CA = "certificate_expired", "unknown_ca"
 _BROKEN_CERTIFICATE = ("bad_certificate", "unsupported_certificate", _UNKNOWN_CA)
 
+_ASK_THE_PEER = (
+    "curl http://127.0.0.1:15000/recent   # on the peer's machine, if it is an mtls-sidecar: whom it refused"
+)
 _UNREACHABLE_ADVICE = {
     Reason.UPSTREAM_UNRESOLVED: "Check the spelling and the namespace in the name, then DNS on this machine.",
     Reason.UPSTREAM_REFUSED: "Is the peer listening on this very address? For a Service, does it have ready endpoints?",
@@ -237,9 +240,13 @@ def _problems(settings: Settings, findings: Findings, identity: IdentityView | N
         advice = (
             "What is behind it may still speak the protocol; clients that insist on ALPN (gRPC) will not. Set `alpn`."
         )
-        yield _Problem(Reason.HANDSHAKE_FAILED, f"it selected none of our ALPN names ({offered})", advice, "")
+        yield _Problem(
+            Reason.HANDSHAKE_FAILED, f"it selected none of our ALPN names ({offered})", advice, settings.again
+        )
     if identity is None:
-        yield _Problem(Reason.HANDSHAKE_FAILED, "it showed no certificate", "Look at its configuration.", "")
+        yield _Problem(
+            Reason.HANDSHAKE_FAILED, "it showed no certificate", "Look at its configuration.", settings.again
+        )
 
 
 def _unreachable(settings: Settings, refusal: Rejected) -> _Problem:
@@ -306,7 +313,7 @@ def _refusal(settings: Settings, view: HandshakeView) -> _Problem:
         return _Problem(reason, view.detail, view.advice, settings.again)
     us, sentence = ours.spiffe_id or "a certificate without a SPIFFE ID", view.detail
     if view.outcome is Outcome.REFUSED:
-        sentence = f"it refuses us, {us}: {view.detail}"
+        sentence = f"it {'refuses' if view.alert else 'does not serve'} us, {us}: {view.detail}"
     if view.alert == _EXPIRED:
         sentence += f"; ours is {ours.validity}"
     elif view.alert == _UNKNOWN_CA:
@@ -315,13 +322,11 @@ def _refusal(settings: Settings, view: HandshakeView) -> _Problem:
 
 
 def _after_refusal(settings: Settings, view: HandshakeView) -> str:
-    if view.alert in _POLICY_ALERTS:
-        return "curl http://127.0.0.1:15000/config   # on the peer's machine, if it is an mtls-sidecar: its `allow`"
     if view.alert in _BROKEN_CERTIFICATE and settings.cert:
         return shlex.join(["mtls-sidecar", "certs", "show", settings.cert])
     if view.alert == _EXPIRED and settings.cert:
         return "date -u; " + shlex.join(["mtls-sidecar", "certs", "check-expiration", settings.cert])
-    return settings.again
+    return _ASK_THE_PEER if view.outcome is Outcome.REFUSED else settings.again
 
 
 def _talk(settings: Settings) -> str:

@@ -258,7 +258,7 @@ def _gap(rows: Sequence[Row], measure: Measure) -> Figure | None:
     if not pairs:
         return None
     hues = _hues(rows, field := _hue_field(rows))
-    names = [", ".join(_pair_words(one.base, rows)) for one in pairs]
+    names = labels([one.base.scenario for one in pairs], ("mode",))
     series = tuple(
         Series(name, hues[getattr(one.base.scenario, field)], False, ((0.0, one.base_figure), (1.0, one.other_figure)))
         for name, one in zip(names, pairs, strict=True)
@@ -285,14 +285,6 @@ def _gap(rows: Sequence[Row], measure: Measure) -> Figure | None:
         headers=("", "full", "resumed", "change"),
         table=table,
     )
-
-
-def _pair_words(row: Row, rows: Sequence[Row]) -> list[str]:
-    varying = [
-        field for field, _ in aspects(row.scenario).items() if len({aspects(r.scenario).get(field) for r in rows}) > 1
-    ]
-    words = [word for field, word in aspects(row.scenario).items() if field in varying and field != "mode"]
-    return words or [aspects(row.scenario).get("version", row.scenario.side)]
 
 
 def _series(rows: Sequence[Row]) -> list[Figure | None]:
@@ -323,7 +315,7 @@ def _lines(
         for heading, lines in _panels(firsts, (field,))
     )
     xs = sorted({getattr(row.scenario, field) for group in groups for row in group})
-    names = [", ".join(_pair_words_without(group[0], firsts)) for group in groups]
+    names = labels([row.scenario for row in firsts], (field,))
     table = []
     for name, group in zip(names, groups, strict=True):
         at = {getattr(row.scenario, field): measure.figure(row) for row in group}
@@ -343,11 +335,6 @@ def _lines(
         headers=("", *(amount(x, unit) for x in xs)),
         table=tuple(table),
     )
-
-
-def _pair_words_without(row: Row, rows: Sequence[Row]) -> list[str]:
-    (label,) = [text for text, one in zip(labels([r.scenario for r in rows]), rows, strict=True) if one is row]
-    return [label]
 
 
 def _points(group: Sequence[Row], measure: Measure, field: str) -> tuple[tuple[float, Estimate], ...]:

@@ -9,8 +9,10 @@ them. None means that it was not measured, and stays None through every sum.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
-from proxy.lab.results import Round, Row, Workload, latencies
+from proxy.lab.latencies import Latencies
+from proxy.lab.results import Round, Row, Workload
 from proxy.lab.stats import Estimate, median
 
 
@@ -71,10 +73,17 @@ def _per(numerator: str, denominator: str, factor: float = 1.0) -> Callable[[Rou
     return quotient
 
 
+_PERCENTS = (50.0, 90.0, 99.0, 100.0)
+
+
+@lru_cache(maxsize=4096)  # a report asks for the same few hundred histograms again and again
+def _percentiles(latency: str) -> dict[float, float]:
+    return Latencies.decode(latency).percentiles(_PERCENTS)
+
+
 def _percentile(percent: float) -> Callable[[Round], float | None]:
     def at(round_: Round) -> float | None:
-        held = latencies(round_)
-        return None if held is None else held.percentile(percent)
+        return None if round_.latency is None else _percentiles(round_.latency).get(percent)
 
     return at
 

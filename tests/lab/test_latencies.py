@@ -22,6 +22,12 @@ def test_a_percentile_is_true_to_three_digits() -> None:
     assert [held.percentile(percent) for percent in (50, 90, 99, 100)] == pytest.approx([0.5, 0.9, 0.99, 1], rel=1e-3)
 
 
+@given(recorded=SECONDS)
+def test_percentiles_in_one_pass_are_the_percentiles(recorded: list[float]) -> None:
+    held, percents = latencies(*recorded), (50.0, 90.0, 99.0, 99.9, 100.0)
+    assert held.percentiles(percents) == {percent: held.percentile(percent) for percent in percents if recorded}
+
+
 def test_nothing_recorded_has_no_percentile_and_no_bucket() -> None:
     assert (Latencies().percentile(99), Latencies().buckets(), Latencies().count) == (None, [], 0)
 

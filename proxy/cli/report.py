@@ -12,9 +12,10 @@ import ipaddress
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from proxy.cli.arguments import duration_s
-from proxy.cli.reportsources import SourceFault, Taken, take
+from proxy.cli.reportsources import SourceFault, Taken, fetch, is_url, take, take_fetched
 from proxy.core.plaintext import Evidence, Grouping, Network
 from proxy.core.strictness import Verdict, judge
 from proxy.ops.boundedread import read_bounded
@@ -36,6 +37,7 @@ with a JSON log or with what such a page showed, or - for standard input. Logs s
 exit status: 0 STRICT is safe for every listener; 1 it is not, or too little is known to say; 2 a wrong argument, or a
 source that cannot be read (what the others say is printed all the same)
 """
+ASKED_AT_ONCE = 16  # endpoints; a fleet has hundreds, and some of them are always gone
 MAX_NAMES_BYTES = 32 * 1024 * 1024
 
 
@@ -91,10 +93,15 @@ def _plaintext(args: argparse.Namespace) -> int:
     evidence = Evidence(args.group_by, args.ignore)
     names, faults = _names(args.names)
     taken: list[Taken] = []
-    with _progress() as advance:
-        for source in dict.fromkeys(args.sources):
+    with _progress() as advance, ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        sources = list(dict.fromkeys(args.sources))
+        asked = {source: pool.submit(fetch, source, now) for source in sources if is_url(source)}
+        for source in sources:
             try:
-                taken.append(take(source, evidence, now, advance))
+                if source in asked:
+                    taken.append(take_fetched(source, asked[source].result(), evidence))
+                else:
+                    taken.append(take(source, evidence, now, advance))
             except SourceFault as fault:
                 faults.append(f"{source}: {fault}")
     verdicts = judge(evidence, now=now, window_s=args.window)

@@ -56,39 +56,70 @@ class _Answer(NamedTuple):
     body: bytes
 
 
+class Fetched(NamedTuple):
+    """The bodies that an endpoint showed. name: what the sidecar is called; at: when it was asked, epoch seconds."""
+
+    name: str
+    at: float
+    bodies: tuple[bytes, ...]
+
+
+def is_url(source: str) -> bool:
+    """Whether it is an endpoint to ask, and no file."""
+    return "://" in source
+
+
+def fetch(source: str, now: float) -> Fetched:
+    """
+    Ask an endpoint, whose answers `take` reads then. Many are asked at once, for one that is gone costs ANSWER_S.
+
+    source: http://HOST:PORT, or a URL of one of its pages
+    Raises: SourceFault
+    """
+    with _clauses():
+        parts = urlsplit(source)
+        if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
+            raise SourceFault("an endpoint is written http://HOST:PORT, and speaks no TLS")
+        address, name = (parts.hostname, parts.port or 80), parts.netloc
+        if parts.path not in ("", "/"):
+            return Fetched(name, now, (_get(address, parts.path, name),))
+        bodies = [_get(address, "/metrics", name)]
+        answer = _ask(address, "/connections", name)
+        if answer.status == http.client.OK:  # the health listener has no such page
+            bodies.append(answer.body)
+        return Fetched(name, now, tuple(bodies))
+
+
 def take(source: str, evidence: Evidence, now: float, advance: Callable[[int], object]) -> Taken:
     """
-    Read one source as evidence.
+    Read a file as evidence.
 
-    source:  http://HOST:PORT, a URL of one of its pages, a path, or `-`
+    source:  a path, or `-`
     advance: is told how many bytes were read, for a progress bar
     Raises:  SourceFault
     """
-    try:
-        if "://" in source:
-            return _take_url(source, evidence, now)
+    with _clauses():
         return _take_file(source, evidence, now, advance)
+
+
+def take_fetched(source: str, fetched: Fetched, evidence: Evidence) -> Taken:
+    """Read what an endpoint showed as evidence. Raises: SourceFault."""
+    with _clauses():
+        kinds = [_take_body(body, fetched.name, evidence, fetched.at) for body in fetched.bodies]
+        return Taken(source, " and ".join(kinds))
+
+
+@contextlib.contextmanager
+def _clauses() -> Iterator[None]:
+    """What can go wrong with a source, as a SourceFault."""
+    try:
+        yield
     except OSError as error:
         raise SourceFault(error.strerror or str(error) or type(error).__name__) from None
     except http.client.HTTPException as error:
         raise SourceFault(f"it does not speak HTTP ({type(error).__name__})") from None
     except ValueError as error:
         raise SourceFault(str(error)) from None
-
-
-def _take_url(source: str, evidence: Evidence, now: float) -> Taken:
-    parts = urlsplit(source)
-    if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
-        raise SourceFault("an endpoint is written http://HOST:PORT, and speaks no TLS")
-    address, name = (parts.hostname, parts.port or 80), parts.netloc
-    if parts.path in ("", "/"):
-        _take_body(_get(address, "/metrics", name), name, evidence, now)
-        answer = _ask(address, "/connections", name)
-        if answer.status == http.client.OK:  # the health listener has no such page
-            read_connections(answer.body, name, now, evidence)
-            return Taken(source, "metrics and connections")
-        return Taken(source, "metrics")
-    return Taken(source, _take_body(_get(address, parts.path, name), name, evidence, now))
 
 
 def _take_body(body: bytes, name: str, evidence: Evidence, at: float) -> str:

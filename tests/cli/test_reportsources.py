@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cli import reportsources
-from proxy.cli.reportsources import SourceFault, Taken, _lines, take
+from proxy.cli.reportsources import SourceFault, Taken, _lines, fetch, is_url, take, take_fetched
 from proxy.core.plaintext import Evidence, Grouping
 from proxy.ops.plaintextsources import MAX_LINE_BYTES
 from tests.ops.test_metrics import make
@@ -55,6 +55,8 @@ def url(endpoint: http.server.HTTPServer, path: str = "") -> str:
 
 def taken(source: str) -> tuple[Taken, Evidence]:
     evidence = Evidence(Grouping())
+    if is_url(source):
+        return take_fetched(source, fetch(source, NOW), evidence), evidence
     return take(source, evidence, NOW, lambda _: None), evidence
 
 
@@ -106,6 +108,12 @@ def test_nobody_there_is_a_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert fault(f"http://127.0.0.1:{port}") == "Connection refused"
+
+
+def test_an_endpoint_that_says_nothing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reportsources, "ANSWER_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert fault(f"http://127.0.0.1:{server.getsockname()[1]}") == "timed out"
 
 
 def test_a_file_is_a_log_or_a_body_by_its_beginning(tmp_path: Path) -> None:

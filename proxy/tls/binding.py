@@ -240,6 +240,16 @@ def presented_chain(store_context: Any) -> list[Any]:
     return certificates_of(lib.X509_STORE_CTX_get1_chain(store_context))
 
 
+def session_reused(connection: SSL.Connection) -> bool:
+    """Whether a connection took up an earlier session."""
+    return bool(lib.SSL_session_reused(connection._ssl))
+
+
+def sent_chain(connection: SSL.Connection) -> list[bytes]:
+    """The DER of each certificate that a server sent, in its order; none on a resumed connection."""
+    return [der_of(certificate._x509) for certificate in connection.get_peer_cert_chain() or []]
+
+
 def peer_certificate(ssl: Any) -> Any | None:
     """The peer's leaf (also on a resumed connection, from its session); None when it sent none."""
     certificate = lib.SSL_get_peer_certificate(ssl)

@@ -26,7 +26,7 @@ from proxy.core.config import CIPHER_SUITES, GROUPS
 from proxy.core.reasons import Reason, Rejected
 from proxy.tls import binding
 from proxy.tls.keys import PrivateKey
-from proxy.tls.loadcontext import OPENSSL_SUITES
+from proxy.tls.suites import OPENSSL_SUITES
 from proxy.tls.verify import PeerIdentity, Purpose, Verifier
 
 MAX_RECEIVED_BYTES = 1 << 18  # a whole handshake with the longest chain that OpenSSL takes has less
@@ -179,7 +179,7 @@ class Attempt:
         """What the server chose; None before its hello has come."""
         if not self.hello_came or self._connection.get_session() is None:
             return None
-        resumed = self.done and bool(binding.lib.SSL_session_reused(self._connection._ssl))
+        resumed = self.done and binding.session_reused(self._connection)
         cipher = self._connection.get_cipher_name()
         # A TLS 1.2 resumption has no key exchange, and asking for the group of none crashes some versions of OpenSSL.
         group = None if resumed and self._context.offer.version == "1.2" else self._connection.get_group_name()
@@ -193,11 +193,10 @@ class Attempt:
 
     def chain(self) -> tuple[bytes, ...]:
         """The DER of each certificate that the server sent, as it sent them."""
-        chain = self._connection.get_peer_cert_chain() or []
-        return tuple(binding.der_of(certificate._x509) for certificate in chain)
+        return tuple(binding.sent_chain(self._connection))
 
     def ca_names(self) -> tuple[x509.Name, ...]:
-        """The CAs from which the server asks for a certificate, at most 64; none: from any CA, or what cannot be read."""
+        """The CAs from which the server asks for a certificate, at most 64; none: any CA, or what cannot be read."""
         try:
             return tuple(self._connection.get_client_ca_list(as_cryptography=True)[:_MAX_CA_NAMES])
         except ValueError:  # OpenSSL takes names that the stricter parser does not

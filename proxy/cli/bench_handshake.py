@@ -15,6 +15,7 @@ from proxy.cli.bench_options import configuration, now_text
 from proxy.cli.bench_progress import Progress
 from proxy.cli.bench_table import print_result
 from proxy.core.clockwords import rfc3339
+from proxy.lab.delayline import DelayLines
 from proxy.lab.environment import environment
 from proxy.lab.findmax import Slo, SloFault
 from proxy.lab.fleet import FleetFault
@@ -86,13 +87,14 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
     certificates: tuple[Certificate, ...] = ()
     said = list(matrix.left_out)
     with ExitStack() as stack:
+        lines = stack.enter_context(DelayLines(cores.load if args.target is None else None))
         if args.target is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-"))
             bed = stack.enter_context(Testbed(Path(folder), cores))
-            contenders, certificates = sidecar_contenders(matrix.cells, asked, bed, stack)
+            contenders, certificates = sidecar_contenders(matrix.cells, asked, bed, lines)
             said += [cores.note] if cores.note else []
         else:
-            contenders = target_contenders(matrix.cells, asked, _target(args), stack)
+            contenders = target_contenders(matrix.cells, asked, _target(args), lines)
         pinned = cores.load if args.target is None else None
         bar = stack.enter_context(_bar(args, contenders, asked, slo))
         generators = stack.enter_context(Generators(args.processes, pinned, args.fleet, waiting=bar.tick))
@@ -111,6 +113,7 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
 
             rows = _rounds(args, contenders, generators, timetable, bar)
         waited = waiting.share()
+        said += lines.notes()
     engines = {engine_of(cell) for cell in matrix.cells} if args.target is None else {"openssl"}
     return Result(
         kind=Kind.HANDSHAKE,

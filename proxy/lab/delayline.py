@@ -22,6 +22,7 @@ from proxy.lab.linechild import LineChild
 
 MODULE = "proxy.lab.delayprocess"
 MAX_RTT_S = 10.0
+NOTABLY_LATE = 0.1  # of the round trip
 _PATIENCE_S = 20.0
 
 
@@ -82,6 +83,43 @@ class DelayLine:
     def close(self) -> None:
         """End it with all its connections."""
         self._child.close()
+
+
+class DelayLines:
+    """Lines by target and round trip, each started when it is first asked for. cores: of all their processes"""
+
+    def __init__(self, cores: Iterable[int] | None = None) -> None:
+        self._cores = None if cores is None else set(cores)
+        self._lines: dict[tuple[tuple[str, int], float], DelayLine] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for line in self._lines.values():
+            line.close()
+
+    def address(self, target: tuple[str, int], rtt_s: float) -> tuple[str, int]:
+        """Where the target seems to be a round trip away; itself where that is none. Raises: LoadFault"""
+        if rtt_s == 0:
+            return target
+        if (target, rtt_s) not in self._lines:
+            self._lines[target, rtt_s] = DelayLine(target, rtt_s, self._cores)
+        return self._lines[target, rtt_s].address
+
+    def notes(self) -> list[str]:
+        """A sentence for each round trip that a line did not keep to. Raises: LoadFault"""
+        late_s: dict[float, float] = {}
+        for line in self._lines.values():
+            late_s[line.rtt_s] = max(late_s.get(line.rtt_s, 0.0), line.report().late_p99_s)
+        return [
+            f"The delay line of {rtt_s * 1e3:g} ms was late by {late * 1e3:.2g} ms or more in 1 % of all it delivered, "
+            "for this machine was busy: high percentiles of latency there are partly its own."
+            for rtt_s, late in late_s.items()
+            if late > NOTABLY_LATE * rtt_s
+        ]
 
 
 def _numeric(target: tuple[str, int]) -> tuple[str, int]:

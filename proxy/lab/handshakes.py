@@ -2,17 +2,16 @@
 From what was asked of `bench handshake` to contenders: cells of the matrix, times network delays, times rates.
 
 Sidecars and delay lines are started once for each kind and shared by all contenders that go through them; they end with
-the stack that the caller gives.
+the Testbed and the DelayLines that the caller gives.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
 
 from proxy.core.config import DEFAULT_GROUPS, TlsConfig
-from proxy.lab.delayline import DelayLine
+from proxy.lab.delayline import DelayLines
 from proxy.lab.matrix import Cell
 from proxy.lab.plan import Arrivals, ClosedLoop, OpenLoop, Plan
 from proxy.lab.results import Certificate, Mode, Scenario, Security, Workload
@@ -61,11 +60,10 @@ class Target:
 
 
 def sidecar_contenders(
-    cells: Sequence[Cell], asked: Asked, bed: Testbed, stack: ExitStack
+    cells: Sequence[Cell], asked: Asked, bed: Testbed, lines: DelayLines
 ) -> tuple[list[Contender], tuple[Certificate, ...]]:
     """Start the sidecars for the cells; returns the contenders, and the kinds of certificates. Raises: LoadFault"""
     sidecars: dict[tuple[str, int, tuple[str, ...], str], tuple[Sidecar, ServerCpu]] = {}
-    lines = _Lines(stack, bed.cores.load)
     contenders: list[Contender] = []
     for cell in cells:
         assert cell.key is not None
@@ -93,9 +91,8 @@ def engine_of(cell: Cell) -> str:
     return find_engine(TlsConfig(groups=_groups(cell) or DEFAULT_GROUPS)).name
 
 
-def target_contenders(cells: Sequence[Cell], asked: Asked, target: Target, stack: ExitStack) -> list[Contender]:
+def target_contenders(cells: Sequence[Cell], asked: Asked, target: Target, lines: DelayLines) -> list[Contender]:
     """The contenders of a server that runs already. Raises: LoadFault"""
-    lines = _Lines(stack, None)
     return [contender for cell in cells for contender in _contenders(TARGET, cell, asked, target, lines)]
 
 
@@ -111,23 +108,7 @@ def with_rate(contender: Contender, rate: float) -> Contender:
     )
 
 
-class _Lines:
-    """Delay lines, one for each target and round trip."""
-
-    def __init__(self, stack: ExitStack, cores: set[int] | None) -> None:
-        self._stack, self._cores = stack, cores
-        self._lines: dict[tuple[tuple[str, int], float], DelayLine] = {}
-
-    def address(self, target: tuple[str, int], rtt_s: float) -> tuple[str, int]:
-        """Where the target seems to be a round trip away; itself without any delay."""
-        if rtt_s == 0:
-            return target
-        if (target, rtt_s) not in self._lines:
-            self._lines[target, rtt_s] = self._stack.enter_context(DelayLine(target, rtt_s, self._cores))
-        return self._lines[target, rtt_s].address
-
-
-def _contenders(side: str, cell: Cell, asked: Asked, target: Target, lines: _Lines) -> Iterator[Contender]:
+def _contenders(side: str, cell: Cell, asked: Asked, target: Target, lines: DelayLines) -> Iterator[Contender]:
     credentials = target.credentials
     if not cell.client_certificate:
         credentials = msgspec.structs.replace(credentials, cert=None, key=None)

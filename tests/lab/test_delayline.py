@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from proxy.lab.delayline import DelayLine
+from proxy.lab.delayline import DelayLine, DelayLines, LineReport
 from proxy.lab.generator import LoadFault
 
 Address = tuple[str, int]
@@ -203,3 +203,29 @@ def test_a_round_trip_out_of_range_is_refused_in_a_sentence(rtt_s: float) -> Non
 def test_a_name_without_an_address_is_refused_in_a_sentence() -> None:
     with pytest.raises(LoadFault, match=r"the name no-such-host\.invalid has no address"):
         DelayLine(("no-such-host.invalid", 1), 0.001)
+
+
+def test_lines_are_shared_by_target_and_round_trip_and_end_together() -> None:
+    with target(echo) as address:
+        with DelayLines() as lines:
+            assert lines.address(address, 0.0) == address
+            near, far = lines.address(address, 0.001), lines.address(address, RTT_S)
+            assert len({address, near, far}) == 3
+            assert lines.address(address, RTT_S) == far
+            with connect(near) as sock:
+                round_trips_s(sock, 1)
+        for gone in (near, far):
+            with pytest.raises(ConnectionRefusedError):
+                connect(gone)
+
+
+def test_a_line_that_was_late_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = LineReport(
+        connections=1, delivered_bytes=1, deliveries=1, late_p50_s=0.0, late_p99_s=0.0041, late_max_s=0.0041
+    )
+    monkeypatch.setattr(DelayLine, "report", lambda self: report)
+    with DelayLines() as lines:
+        for rtt_s in (0.02, 0.08):
+            lines.address(("127.0.0.1", 1), rtt_s)
+        (note,) = lines.notes()
+    assert note.startswith("The delay line of 20 ms was late by 4.1 ms or more in 1 % of all it delivered")

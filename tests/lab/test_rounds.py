@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.lab.delayline import DelayLines
 from proxy.lab.findmax import parse_slo
 from proxy.lab.generator import Generators, LoadFault
 from proxy.lab.handshakes import Asked, Target, target_contenders, with_rate
@@ -50,7 +51,7 @@ def contenders(address: tuple[str, int], ends: Ends, *words: str, **asked: objec
     target = Target(address=address, credentials=ends.credentials(), request=b"P")
     cells = parse_matrix(list(words), target=True).cells
     fields = {name: getattr(ASKED, name) for name in ("seconds", "warm_up_s", "timeout_s")}
-    return target_contenders(cells, Asked(**(fields | asked)), target, None)  # type: ignore[arg-type]
+    return target_contenders(cells, Asked(**(fields | asked)), target, DelayLines())  # type: ignore[arg-type]
 
 
 def test_each_contender_has_a_round_in_each_and_the_other_one_its_sentence(generators: Generators, ends: Ends) -> None:

@@ -213,16 +213,17 @@ async def outbound(connection: Connection, service: OutboundService) -> Outcome:
     """From our app to the network. Raises: Rejected."""
     sock = await _dial(connection, permit_outbound(service.listener))
     connection.phase = Phase.HANDSHAKING
-    handshake = connection.handshake = service.context.connect(sock)
+    destination = str(connection.meant) if connection.meant is not None else ""
+    handshake = connection.handshake = service.context.connect(sock, destination)
     deadline = deadline_in(connection.deps.loop, connection.timeouts.handshake_s)
     try:
         await _shake(connection, handshake, Reason.UPSTREAM_TIMEOUT, deadline)
     except Rejected:
-        service.context.forget_session()
+        service.context.forget_session(destination)
         raise
     connection.security = Security.MUTUAL_TLS
     connection.handshake_is_over()
-    upstream = Upstream(service, handshake)
+    upstream = Upstream(service, handshake, destination)
     outcome = await _relay(
         connection, PlainChannel(connection.sock), handshake.channel, handshake.peer, answered=upstream.answered
     )

@@ -7,8 +7,9 @@ makes new contexts aside; the old ones live on in the connections that were made
 
 Tickets follow from that. A server context seals its tickets with a key of its own, derived for this listener and this
 generation (tls/ticketkeys.py), so a ticket of one listener, or of an older generation, opens nowhere else, and the
-client falls back to a full handshake. Each client context keeps the last session of its one upstream, together with the
-identity that was verified in full when it began; a session whose chain has lapsed is not offered again.
+client falls back to a full handshake. Each client context keeps the last session of its one upstream (of each
+destination, where it is a route's), together with the identity that was verified in full when it began; a session whose
+chain has lapsed is not offered again.
 """
 
 import socket
@@ -25,6 +26,8 @@ from proxy.tls.verify import PeerIdentity, Purpose, Verifier
 
 Clock = Callable[[], float]
 Admit = Callable[[SpiffeId], Permit | None]
+
+_KEPT_SESSIONS = 256  # destinations of one route whose last session is kept; the one that was quiet longest goes first
 
 
 class PeerContext:
@@ -69,7 +72,9 @@ class _Kept(NamedTuple):
 
 class ClientContext(PeerContext):
     """
-    For one upstream. resume: whether to keep and offer sessions. What an engine adds: `_begin`.
+    For one upstream, or for the many destinations of a route: a session is offered to the one that it came from.
+
+    resume: whether to keep and offer sessions. What an engine adds: `_begin`
     """
 
     purpose = Purpose.SERVER
@@ -77,33 +82,41 @@ class ClientContext(PeerContext):
     def __init__(self, verifier: Verifier, admit: Admit, clock: Clock, *, resume: bool) -> None:
         super().__init__(verifier, admit, clock)
         self._resume = resume
-        self._session: _Kept | None = None
+        self._sessions: dict[str, _Kept] = {}
 
-    def connect(self, sock: socket.socket) -> Handshake:
-        """Begin a client's handshake on a connected, non-blocking socket, offering the session that we keep."""
-        kept = self._session
+    def connect(self, sock: socket.socket, destination: str = "") -> Handshake:
+        """
+        Begin a client's handshake on a connected, non-blocking socket, offering the session that we keep.
+
+        destination: tells those of a route apart; empty for the one upstream
+        """
+        kept = self._sessions.get(destination)
         # An upstream that rotated would still resume the old session, and we would then refuse its old leaf. And what
         # ended in an error is not to be resumed (RFC 5246 7.2.2).
         if kept is not None and (
             not kept.peer.valid_from <= self.clock() < kept.peer.lapses_at
             or kept.handshake.channel.end in (End.ALERT, End.PROTOCOL)
         ):
-            kept = self._session = None
+            kept = None
+            del self._sessions[destination]
         return self._begin(sock, kept.session if kept is not None else None)
 
     def _begin(self, sock: socket.socket, session: Any | None) -> Handshake:
         raise NotImplementedError
 
-    def keep_session(self, handshake: Handshake) -> None:
+    def keep_session(self, handshake: Handshake, destination: str = "") -> None:
         """Keep the session of a connection whose upstream has proven that it accepts us."""
         if self._resume and handshake.peer is not None:
             session = handshake.session()
             if session is not None:
-                self._session = _Kept(session, handshake.peer, handshake)
+                self._sessions.pop(destination, None)  # at the end again: the order is that of the last use
+                self._sessions[destination] = _Kept(session, handshake.peer, handshake)
+                if len(self._sessions) > _KEPT_SESSIONS:
+                    del self._sessions[next(iter(self._sessions))]
 
-    def forget_session(self) -> None:
+    def forget_session(self, destination: str = "") -> None:
         """Offer no session again until a full handshake made a new one: the upstream did not like the last."""
-        self._session = None
+        self._sessions.pop(destination, None)
 
 
 def shake_hands(*ends: Handshake) -> None:

@@ -24,7 +24,7 @@ from proxy.core.config import (
     Route,
     TcpAddress,
 )
-from proxy.core.events import Relaying, Security
+from proxy.core.events import HandshakeEnded, Relaying, Security
 from proxy.core.reasons import Reason
 from proxy.core.spiffe import parse_pattern
 from proxy.net import route
@@ -111,6 +111,24 @@ async def test_what_a_route_covers_is_reached_by_mutual_tls(world: World, mean: 
     client.sendall(b"hello")
     assert await blocking(peer.receive, 5) == b"hello"
     assert rig.only.service.listener.name == "intercept-127.0.0.0/8"
+
+
+async def test_each_destination_of_a_route_has_its_own_session(world: World, mean: Mean) -> None:
+    """Offering one upstream the session of another would be a full handshake each time."""
+    apps = [(world.listening(), server("1.3")) for _ in range(2)]
+    rig = world.rig(intercept=outbound(route_to_loopback()))
+    for _ in range(2):
+        for app, context in apps:
+            mean(target_of(app))
+            client = await world.dial(rig.address("intercept"))
+            peer = await world.accept_tls(app, context)
+            await blocking(peer.send, b"x")
+            assert await blocking(client.recv, 1) == b"x"
+            await blocking(peer.close)
+            client.close()
+            await rig.recorder.until(lambda: not rig.worker.connections, "it is over")
+    handshakes = [event.tls for event in rig.recorder.of(HandshakeEnded)]
+    assert [tls is not None and tls.resumed for tls in handshakes] == [False, False, True, True]
 
 
 async def test_who_was_not_redirected_is_refused(world: World, mean: Mean) -> None:

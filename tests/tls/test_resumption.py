@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.core.config import TlsConfig
 from proxy.core.reasons import Reason, Rejected
-from proxy.tls import binding
+from proxy.tls import binding, contexts
 from proxy.tls.channel import End, alert_name
 from proxy.tls.handshake import Step
 from proxy.tls.ticketkeys import TicketKey
@@ -234,6 +234,21 @@ def test_a_client_that_does_not_resume_never_does(tls_version):
     assert [talk(caller, answerer).resumed for _ in range(3)] == [False, False, False]
 
 
+def test_a_route_keeps_the_sessions_of_its_latest_destinations(monkeypatch):
+    monkeypatch.setattr(contexts, "_KEPT_SESSIONS", 2)
+    caller, answerer = client(CA), server(CA)
+    with connected() as (ours, theirs):
+        ends = shake(caller, answerer, ours, theirs)
+        pass_bytes(ends[1].channel, ends[0].channel, b"hello")
+        for destination in ("a", "b", "a", "c"):
+            caller.keep_session(ends[0], destination)
+        for end in ends:
+            end.channel.close()
+    assert list(caller._sessions) == ["a", "c"]
+    caller.forget_session("a")
+    assert list(caller._sessions) == ["c"]
+
+
 @VERSIONS
 def test_a_forgotten_session_is_not_offered(tls_version):
     caller, answerer = client(CA, tls=version(tls_version)), server(CA)
@@ -358,7 +373,7 @@ def test_a_resumed_peer_is_judged_also_when_the_hello_callback_was_lost(tls_vers
 def test_no_ticket_allows_early_data(tls_version):
     caller, answerer = client(CA, tls=version(tls_version)), server(CA)
     talk(caller, answerer)
-    session = caller._session.session
+    session = caller._sessions[""].session
 
     if engine().name == "openssl":
         assert binding.lib.SSL_SESSION_get_max_early_data(session) == 0
@@ -393,7 +408,7 @@ def test_a_client_whose_certificate_lapsed_since_comes_in_with_the_one_that_it_h
     talk(caller, answerer)
     clock.now += 120
     rotated = client(CA, tls=version(tls_version))
-    rotated._session = caller._session  # as a client that keeps its sessions over a rotation
+    rotated._sessions = dict(caller._sessions)  # as a client that keeps its sessions over a rotation
 
     assert talk(rotated, answerer).resumed is False
     assert meet(caller, answerer).reasons[1] == Reason.CERTIFICATE_EXPIRED

@@ -6,6 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/mem.h>
 #include <openssl/pool.h>
+#include <openssl/sha.h>
 
 #include "engine.h"
 
@@ -116,6 +117,19 @@ int bs_certificate(bs_connection *connection, int at, const uint8_t **der) {
   const CRYPTO_BUFFER *certificate = sk_CRYPTO_BUFFER_value(chain, (size_t)at);
   *der = CRYPTO_BUFFER_data(certificate);
   return (int)CRYPTO_BUFFER_len(certificate);
+}
+
+void bs_chain_digest(bs_connection *connection, uint8_t *digest) {
+  const STACK_OF(CRYPTO_BUFFER) *chain = presented(connection);
+  uint8_t each[SHA256_DIGEST_LENGTH];
+  SHA256_CTX all;
+  SHA256_Init(&all);
+  for (size_t i = 0; chain != NULL && i < sk_CRYPTO_BUFFER_num(chain); i++) {
+    const CRYPTO_BUFFER *certificate = sk_CRYPTO_BUFFER_value(chain, i);
+    SHA256(CRYPTO_BUFFER_data(certificate), CRYPTO_BUFFER_len(certificate), each);
+    SHA256_Update(&all, each, sizeof(each));
+  }
+  SHA256_Final(digest, &all);
 }
 
 const char *bs_server_name(bs_connection *connection) {

@@ -66,6 +66,7 @@ int bs_handshake(bs_connection *connection);
 void bs_decide(bs_connection *connection, int answer);
 int bs_certificates(bs_connection *connection); /* how many the peer presented, or its ticket holds */
 int bs_certificate(bs_connection *connection, int at, const uint8_t **der); /* returns the length */
+void bs_chain_digest(bs_connection *connection, uint8_t *digest); /* SHA-256 over the SHA-256 of each, 32 bytes */
 const char *bs_server_name(bs_connection *connection);
 int bs_alpn(bs_connection *connection, const uint8_t **name); /* returns the length */
 SSL_SESSION *bs_session(bs_connection *connection); /* to resume later, owned by the caller; NULL when there is none */

@@ -64,6 +64,16 @@ def presented_chain(connection: Any) -> list[bytes]:
     return chain
 
 
+_digest = ffi.new("uint8_t[32]")  # filled and copied within one call; calls into BoringSSL come from one thread
+_digest_bytes = ffi.buffer(_digest)
+
+
+def chain_digest(connection: Any) -> bytes:
+    """SHA-256 over the SHA-256 of each certificate of `presented_chain`: what a Verifier knows a chain by."""
+    lib.bs_chain_digest(connection, _digest)
+    return bytes(_digest_bytes)
+
+
 def alpn_of(connection: Any) -> str | None:
     """The application protocol that was selected; None when none was."""
     name = ffi.new("uint8_t **")

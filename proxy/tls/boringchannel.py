@@ -18,7 +18,7 @@ from typing import Any
 
 from proxy.tls import boringbinding as boring
 from proxy.tls.boringbinding import bs_read, bs_write
-from proxy.tls.channel import CUT, RESET, SCRATCH_BYTES, End, Failure, Scratch, TlsChannel, failure_of
+from proxy.tls.channel import BROKEN, CUT, RESET, SCRATCH_BYTES, End, Failure, Scratch, TlsChannel, failure_of
 
 _WANT_READ = boring.WANT_READ
 _OPEN = frozenset({boring.DONE, boring.WANT_READ, boring.WANT_WRITE})
@@ -66,6 +66,12 @@ class BoringChannel(TlsChannel):
         if done == length or connection.stop in _OPEN:
             return done
         return self._broke(read_failure(connection))
+
+    def _send_close_notify(self) -> bool:
+        if not (self._finished or self.failed or self.end in BROKEN):
+            self._finished = self._say_close_notify()
+            return self._finished
+        return True
 
     def _say_close_notify(self) -> bool:
         return bool(boring.lib.bs_close_notify(self.connection) != boring.WANT_WRITE)

@@ -228,7 +228,7 @@ class TlsChannel:
         return True
 
     def _send_close_notify(self) -> bool:
-        if self._finished or self.end in _BROKEN or self.look_for_error():
+        if self._finished or self.end in BROKEN or self.look_for_error():
             return True
         self._finished = self._say_close_notify()
         return self._finished
@@ -293,7 +293,7 @@ class TlsChannel:
 
 Channel = PlainChannel | TlsChannel
 
-_BROKEN = (End.TRUNCATED, End.RESET, End.ALERT, End.PROTOCOL)
+BROKEN = (End.TRUNCATED, End.RESET, End.ALERT, End.PROTOCOL)
 
 
 RESET: Failure = (End.RESET, "the connection was reset", None)

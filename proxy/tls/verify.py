@@ -184,6 +184,14 @@ class Verifier:
         self._verdicts.keep(key, peer)
         return peer
 
+    def recall(self, chain_digest: bytes, purpose: Purpose) -> PeerIdentity | None:
+        """
+        The identity that a chain proved before; its time is the caller's to check (`PeerIdentity.check_time`).
+
+        chain_digest: SHA-256 over the SHA-256 of each certificate presented, in order
+        """
+        return self._verdicts.find((purpose, chain_digest))
+
     def _validate(self, chain: list[Any], purpose: Purpose) -> PeerIdentity:
         """All of `verify` that does not depend on the time."""
         leaf = self._read(chain[0]).leaf

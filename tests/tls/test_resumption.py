@@ -1,6 +1,7 @@
 """Resumption that cannot outlive trust: what a ticket brings back, where it opens, and who is judged again."""
 
 import select
+import types
 
 import pytest
 from hypothesis import given
@@ -336,13 +337,13 @@ def test_a_bug_while_a_resumed_peer_is_judged_lets_nobody_in(error, tls_version,
     caller, answerer = client(CA, tls=version(tls_version)), server(CA)
     talk(caller, answerer)
 
-    def judge(_presented):
+    def judge(*_presented):
         raise error
 
     if engine().name == "openssl":
         answerer.peers.recall = judge
     else:
-        answerer.verify = judge
+        answerer.verifier = types.SimpleNamespace(recall=judge)
     with connected() as (ours, theirs):
         caller_end, answerer_end = caller.connect(ours), answerer.accept(theirs)
         with pytest.raises(type(error)):
@@ -458,3 +459,17 @@ def test_tickets_hold_nothing_in_the_clear():
     assert KEY.key not in hello
     assert conversation.server.peer.path[0] not in hello
     assert minting.CART.encode() not in hello
+
+
+@VERSIONS
+@pytest.mark.engine("boringssl")
+def test_a_chain_that_was_verified_before_is_known_by_its_digest(tls_version):
+    svid, answerer = minting.svid(chain_of(2, CA)), server(CA)
+    first = talk(client(CA, svid=svid, tls=version(tls_version)), answerer)
+    answerer.verifier = types.SimpleNamespace(recall=answerer.verifier.recall)  # nothing else is asked of it any more
+
+    second = talk(client(CA, svid=svid, tls=version(tls_version)), answerer)
+
+    assert (first.resumed, second.resumed) == (False, False)
+    assert second.server.peer == first.server.peer
+    assert second.server_facts == first.server_facts

@@ -1,28 +1,21 @@
 """
 What a report draws, as data: each figure knows its title, what it says in words (the alternative text), and its numbers
 as a table. lab/plots.py turns them into pictures and decides nothing.
-
-Colour is for what is compared first (sides, else versions, else security, else keys), a dash or a lighter bar for
-resumed handshakes, and a panel for everything else.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from proxy.lab.contrasts import by_rate, by_rtt, contrasts, cost_measure, nearest
 from proxy.lab.difference import Difference
+from proxy.lab.figure import Figure, Panel, Series, Shape
 from proxy.lab.latencies import Latencies
 from proxy.lab.measures import BY_KEY, Measure, Unit
+from proxy.lab.panels import MOST_SERIES, hue_field, hues_of, panels_of
 from proxy.lab.results import Mode, Result, Row, Workload, latencies
 from proxy.lab.stats import Estimate
-from proxy.lab.words import amount, aspects, change, labels, spread
+from proxy.lab.words import amount, change, labels, spread
 
-MOST_PANELS = 6
 MOST_BARS = 40  # five proxies, two engines and the floor, in two versions, full and resumed, are 32
-MOST_SERIES = 8  # the colours that a colour-blind reader can tell apart
-_HUES = ("side", "security", "version", "key", "group", "cipher")
 _BARS = (
     "cpu_per_handshake",
     "handshakes_per_s",
@@ -32,68 +25,6 @@ _BARS = (
     "cpu_per_gb",
     "memory_per_connection",
 )
-
-
-class Shape(StrEnum):
-    """How a figure is drawn."""
-
-    BARS = "bars"
-    DISTRIBUTION = "distribution"
-    LINES = "lines"
-    GAP = "gap"
-    CHANGES = "changes"
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """
-    Points of one colour. x: in the unit of the figure's axis; y: an estimate whose interval is drawn if it has one.
-
-    hue: index of the colour; light: drawn lighter or dashed, which is how resumed handshakes look
-    """
-
-    label: str
-    hue: int
-    light: bool
-    points: tuple[tuple[float, Estimate], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One pair of axes, with a title where there are several."""
-
-    title: str
-    series: tuple[Series, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """
-    One figure. key: a file name; unit: of the values, x_unit: of the other axis where it is one of numbers.
-
-    alt:   what the picture says, for who does not see it
-    table: headers and rows with the same numbers
-    """
-
-    key: str
-    title: str
-    shape: Shape
-    alt: str
-    unit: Unit
-    x_title: str
-    x_unit: Unit
-    panels: tuple[Panel, ...]
-    headers: tuple[str, ...]
-    table: tuple[tuple[str, ...], ...]
-
-
-class _Drawn(NamedTuple):
-    """A row and how it looks."""
-
-    label: str
-    hue: int
-    light: bool
-    row: Row
 
 
 def figures(result: Result, difference: Difference | None = None) -> list[Figure]:
@@ -114,63 +45,6 @@ def figures(result: Result, difference: Difference | None = None) -> list[Figure
     return [one for one in made if one is not None]
 
 
-def _hue_field(rows: Iterable[Row]) -> str:
-    kept = list(rows)
-    return next((field for field in _HUES if len({getattr(row.scenario, field) for row in kept}) > 1), "version")
-
-
-def _hues(rows: Sequence[Row], field: str) -> dict[object, int]:
-    values = dict.fromkeys(getattr(row.scenario, field) for row in rows)
-    return {value: number % MOST_SERIES for number, value in enumerate(values)}
-
-
-def _grouped(rows: Sequence[Row], field: str, hidden: Iterable[str]) -> dict[str, list[Row]]:
-    """The rows by what tells them apart beside the coloured field; what follows from that one tells nothing."""
-    skip = {field, *hidden}
-    named = [aspects(row.scenario) for row in rows]
-    fields = [other for other in dict.fromkeys(other for names in named for other in names) if other not in skip]
-    telling = [
-        other
-        for other in fields
-        if len({names.get(other) for names in named}) > 1
-        and len({(names.get(field), names.get(other)) for names in named}) > len({names.get(field) for names in named})
-    ]
-    groups: dict[str, list[Row]] = {}
-    for row, names in zip(rows, named, strict=True):
-        groups.setdefault(", ".join(names[other] for other in telling if other in names), []).append(row)
-    return groups
-
-
-def _series_label(row: Row, field: str, modes: int) -> str:
-    names = aspects(row.scenario)
-    words = [names.get(field, "")] + ([names["mode"]] if modes > 1 and "mode" in names and field != "mode" else [])
-    return " ".join(filter(None, words)) or names["side"]
-
-
-def _is_light(row: Row) -> bool:
-    return row.scenario.mode is Mode.RESUMED
-
-
-def _panels(rows: Sequence[Row], hidden: tuple[str, ...] = ()) -> list[tuple[str, list[_Drawn]]]:
-    """Panels with labelled, coloured rows; where every panel would hold one row, the rows share a single one."""
-    field = _hue_field(rows)
-    hues, modes = _hues(rows, field), len({row.scenario.mode for row in rows})
-    groups = _grouped(rows, field, ("mode", *hidden))
-    if len(groups) > 1 and all(len(group) == 1 for group in groups.values()):
-        alone = [(title, row) for title, (row,) in groups.items()]
-        return [("", [_Drawn(title, at % MOST_SERIES, _is_light(row), row) for at, (title, row) in enumerate(alone)])]
-    return [
-        (
-            title,
-            [
-                _Drawn(_series_label(row, field, modes), hues[getattr(row.scenario, field)], _is_light(row), row)
-                for row in group
-            ],
-        )
-        for title, group in list(groups.items())[:MOST_PANELS]
-    ]
-
-
 def _bars(rows: Sequence[Row], measure: Measure) -> Figure | None:
     having = [row for row in rows if measure.figure(row) is not None][:MOST_BARS]
     if not having:
@@ -180,7 +54,7 @@ def _bars(rows: Sequence[Row], measure: Measure) -> Figure | None:
             title,
             tuple(Series(label, hue, light, ((0.0, _sure(measure.figure(row))),)) for label, hue, light, row in bars),
         )
-        for title, bars in _panels(having)
+        for title, bars in panels_of(having)
     )
     workload = having[0].scenario.workload
     named = list(zip(labels([row.scenario for row in having]), having, strict=True))
@@ -213,7 +87,7 @@ def _distribution(rows: Sequence[Row]) -> Figure | None:
             title,
             tuple(Series(label, hue, light, _cdf(by_row[id(row)])) for label, hue, light, row in lines[:MOST_SERIES]),
         )
-        for title, lines in _panels(kept)
+        for title, lines in panels_of(kept)
     )
     percents = (50.0, 90.0, 99.0, 99.9, 100.0)
     named = list(zip(labels([row.scenario for row in kept]), kept, strict=True))
@@ -257,7 +131,7 @@ def _gap(rows: Sequence[Row], measure: Measure) -> Figure | None:
     pairs = contrasts(rows, "mode", measure, Mode.FULL)[:MOST_BARS]
     if not pairs:
         return None
-    hues = _hues(rows, field := _hue_field(rows))
+    hues = hues_of(rows, field := hue_field(rows))
     names = labels([one.base.scenario for one in pairs], ("mode",))
     series = tuple(
         Series(name, hues[getattr(one.base.scenario, field)], False, ((0.0, one.base_figure), (1.0, one.other_figure)))
@@ -312,7 +186,7 @@ def _lines(
                 for label, hue, light, row in lines[:MOST_SERIES]
             ),
         )
-        for heading, lines in _panels(firsts, (field,))
+        for heading, lines in panels_of(firsts, (field,))
     )
     xs = sorted({getattr(row.scenario, field) for group in groups for row in group})
     names = labels([row.scenario for row in firsts], (field,))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.lab.difference import Difference
-from proxy.lab.figures import Figure, figures
+from proxy.lab.figure import Figure
+from proxy.lab.figures import figures
 from proxy.lab.gate import Finding, Outcome
 from proxy.lab.measures import Measure, measures_of
 from proxy.lab.results import Environment, Kind, Result, Row, Workload

@@ -2,7 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from proxy.lab.plots import HUES, Width, inline
+from proxy.lab.drawing import HUES, Width
+from proxy.lab.plots import inline
 from proxy.lab.report import Report
 
 # The same hues, light enough for a dark page.

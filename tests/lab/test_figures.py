@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from proxy.lab.difference import difference
-from proxy.lab.figures import MOST_BARS, Shape, figures
+from proxy.lab.figure import Shape
+from proxy.lab.figures import MOST_BARS, figures
 from proxy.lab.results import Result
 from tests.lab.documents import result_of, round_of, row_of
 from tests.lab.samples import handshakes, peers, rates, relay

@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 from proxy.lab.difference import difference
-from proxy.lab.figures import Figure, Shape, figures
-from proxy.lab.plots import HUES, VARIABLES, Width, inline, save
+from proxy.lab.drawing import HUES, Width
+from proxy.lab.figure import Figure, Shape
+from proxy.lab.figures import figures
+from proxy.lab.plots import VARIABLES, inline, save
 from proxy.lab.results import Kind
 from tests.lab.documents import result_of, round_of, row_of
 from tests.lab.samples import handshakes

@@ -187,6 +187,32 @@ def test_an_app_that_closes_at_our_hello_is_explained(
     assert "without a byte" in found.verdict["sentence"]
 
 
+@pytest.mark.parametrize(
+    ("alert", "reason", "words"),
+    [
+        (40, "NO_SHARED_CIPHER", "handshake_failure"),
+        (71, "NO_SHARED_CIPHER", "insufficient_security"),
+        (70, "UNSUPPORTED_TLS_VERSION", "neither of ours: 1.3, 1.2 tried"),
+        (80, "HANDSHAKE_FAILED", "something failed inside the peer"),
+        (112, "HANDSHAKE_FAILED", "it serves no such server name"),
+        (120, "HANDSHAKE_FAILED", "none of the application protocols"),
+        (200, "HANDSHAKE_FAILED", "an alert that RFC 8446 does not list"),
+    ],
+)
+def test_an_alert_at_our_hello_is_explained(
+    probe: Callable[..., Probed], start_app: Callable[[Serve], App], alert: int, reason: str, words: str
+) -> None:
+    def refuse(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+
+    found = probe(start_app(refuse).address)
+    assert (found.status, found.verdict["reason"], found.page["speaks_tls"]) == (1, reason, True)
+    assert words in found.verdict["sentence"]
+    assert found.verdict["advice"]
+    assert found.page["connections"] == 2  # one for each version, and nothing more is worth asking
+
+
 def test_a_silent_server_is_called_silent(probe: Callable[..., Probed], start_app: Callable[[Serve], App]) -> None:
     def say_nothing(sock: socket.socket) -> None:
         while sock.recv(65536):

@@ -82,6 +82,7 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         arrivals=Arrivals(args.arrivals),
         rtts_s=args.rtt,
         seed=args.seed,
+        max_open=args.max_open,
     )
     cores = split_cores()
     certificates: tuple[Certificate, ...] = ()

@@ -93,6 +93,13 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--arrivals", choices=[each.value for each in Arrivals], default="constant", help="their spacing"
     )
+    group.add_argument(
+        "--max-open",
+        type=whole(1, 1_000_000),
+        default=10_000,
+        metavar="N",
+        help="connections of an open loop at once (10000); arrivals beyond it wait, and their wait counts as latency",
+    )
     group.add_argument("--find-max", action="store_true", help="search for the highest rate that keeps --slo")
     group.add_argument("--slo", metavar="p99=20ms", help="p50 to p99.99 or max, with its limit")
     group.add_argument(

@@ -31,7 +31,7 @@ from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.loadclient import Negotiated
 
 MODULE = "proxy.lab.generatorprocess"
-CLIENT_LIMITED = 0.9  # of a core by one generator process: there the client sets the pace
+CLIENT_LIMITED = 0.9  # of a core that one generator process used or waited for: there the client sets the pace
 LATE_SHARE = 0.01  # of an open loop's arrivals that began late: more, and the client was limited too
 _TOGETHER_S = 0.02  # from the order to the common start
 _PATIENCE_S = 30.0  # beyond what a plan says that it takes
@@ -55,7 +55,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """
     The sum over the processes of one measurement.
 
-    busiest: the share of a core that the busiest generator process used
+    busiest: the share of the time for which the busiest generator process ran, or would have run had it had a core
     late:    connections that an open loop began too late; late_s: by how much, at the worst
     """
 
@@ -225,7 +225,7 @@ class Generators:
             count=sum(report.count for report in reports),
             seconds=seconds,
             cpu_s=sum(report.cpu_s for report in reports),
-            busiest=max((report.cpu_s / seconds if seconds else 0.0) for report in reports),
+            busiest=max((report.cpu_s + report.waited_s) / seconds if seconds else 0.0 for report in reports),
             latencies=Latencies.sum(Latencies.decode(report.latency) for report in reports if report.latency),
             failures=dict(failures),
             details=details,

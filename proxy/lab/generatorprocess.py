@@ -11,6 +11,7 @@ import resource
 import socket
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -67,13 +68,14 @@ class Worker:
         loop.tally = tally = Tally()
         gc.collect()
         time.sleep(max(0.0, at_s - time.monotonic()))
-        cpu_s, shortage = time.process_time(), None
+        cpu_s, waited_s, shortage = time.process_time(), _waited_s(), None
         try:
             self._run(loop, at_s, loop.plan.seconds)
         except Shortage as short:
             shortage = str(short)
         seconds = max(tally.last_s - at_s, loop.plan.seconds)
-        return tally.report(seconds=seconds, cpu_s=time.process_time() - cpu_s, shortage=shortage)
+        used_s, waited_s = time.process_time() - cpu_s, _waited_s() - waited_s
+        return tally.report(seconds=seconds, cpu_s=used_s, waited_s=waited_s, shortage=shortage)
 
     def _run(self, loop: LoadLoop, start_s: float, seconds: float) -> None:
         pace = loop.plan.pace
@@ -97,6 +99,14 @@ def resolve(address: tuple[str, int]) -> tuple[socket.AddressFamily, tuple[str, 
         words = f"the name {address[0]} has no address: {error.strerror}"
         raise Rejected(Reason.UPSTREAM_UNRESOLVED, words) from None
     return found[0], (str(found[4][0]), int(found[4][1]))
+
+
+def _waited_s() -> float:
+    """For how long this process's one thread was ready to run and had no core; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ class Asked:
 
     rates: of open loops; empty: closed ones with each cell's concurrency
     rtts_s: what delay lines add; 0 is none
+    max_open: connections of an open loop at once
     """
 
     seconds: float
@@ -42,6 +43,7 @@ class Asked:
     arrivals: Arrivals = Arrivals.CONSTANT
     rtts_s: tuple[float, ...] = (0.0,)
     seed: int = 1
+    max_open: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ def _contenders(side: str, cell: Cell, asked: Asked, target: Target, lines: Dela
         seconds=asked.seconds,
         warm_up_s=asked.warm_up_s,
         timeout_s=asked.timeout_s,
+        max_open=asked.max_open,
     )
     for rtt_s in asked.rtts_s:
         scenario = Scenario(

@@ -26,6 +26,7 @@ _TICK_S = 0.2  # how often deadlines are looked at while nothing happens
 _BEGUN_AT_ONCE = 64  # connections begun before ends are looked at again
 _EVENTS_AT_ONCE = 8  # few, so that an arrival of an open loop waits for few others
 _COARSE_S = 0.05  # waits down to twice this are epoll's own, cut short by it; the rest is waited for finely
+_NEVER_BEGUN = "its turn to begin did not come in time: too many connections were open (--max-open)"
 _LOOK_AGAIN = 256  # every so many successes, what was negotiated is read anew
 
 
@@ -78,12 +79,13 @@ class Tally:
         self.failures[rejected.reason] += 1
         self.details.setdefault(rejected.reason, rejected.detail)
 
-    def report(self, *, seconds: float, cpu_s: float, shortage: str | None = None) -> Report:
+    def report(self, *, seconds: float, cpu_s: float, waited_s: float = 0.0, shortage: str | None = None) -> Report:
         """The tally as a value."""
         return Report(
             count=self.count,
             seconds=seconds,
             cpu_s=cpu_s,
+            waited_s=waited_s,
             latency=self.latencies.encode(),
             failures=dict(self.failures),
             details=self.details,
@@ -138,22 +140,30 @@ class LoadLoop:
         self.drain()
 
     def open(self, instants: Iterator[float], start_s: float, most_open: int) -> None:
-        """Begin a connection at each instant after start_s, then see all through. Raises: Shortage"""
-        tally = self.tally
+        """
+        Begin a connection at each instant after start_s, then see all through. Raises: Shortage
+
+        An arrival that could not even begin within timeout_s has failed as one that was begun would have.
+        """
         due = next(instants, None)
         while due is not None:
-            now = time.monotonic()
-            begun = 0
-            while due is not None and start_s + due <= now and len(self._live) < most_open and begun < _BEGUN_AT_ONCE:
-                tally.begin_late(now - start_s - due)
-                self._begin(start_s + due)
+            now, begun = time.monotonic(), 0
+            while due is not None and start_s + due <= now and begun < _BEGUN_AT_ONCE:
+                late_s = now - start_s - due
+                if late_s > self.plan.timeout_s:
+                    self.tally.begin_late(late_s)
+                    self.tally.refuse(Rejected(Reason.UPSTREAM_TIMEOUT, _NEVER_BEGUN))
+                elif len(self._live) >= most_open:
+                    break
+                else:
+                    self.tally.begin_late(late_s)
+                    self._begin(start_s + due)
                 due = next(instants, None)
                 begun += 1
             if due is None:
                 break
-            behind = begun == _BEGUN_AT_ONCE
             wait_s = _TICK_S if len(self._live) >= most_open else start_s + due - time.monotonic()
-            self._wait(0.0 if behind else max(0.0, min(_TICK_S, wait_s)))
+            self._wait(0.0 if begun == _BEGUN_AT_ONCE else max(0.0, min(_TICK_S, wait_s)))
         self.drain()
 
     def prime(self, count: int) -> None:
@@ -209,7 +219,7 @@ class LoadLoop:
         self._live[exchange.fd] = exchange
         if len(self._live) > self.tally.most_open:
             self.tally.most_open = len(self._live)
-        self._deadlines.append((max(intended_s, time.monotonic()) + self.plan.timeout_s, exchange))
+        self._deadlines.append((intended_s + self.plan.timeout_s, exchange))
         self._advance(exchange, registered=False)
 
     def _wait(self, at_most_s: float) -> None:

@@ -49,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     request:   sent when our side of the handshake is done; the first byte back is the success. Empty: it is the
                session ticket or first byte in TLS 1.3, the server's Finished in TLS 1.2
     seconds:   for how long connections begin; warm_up_s: the same, before it, not counted
-    timeout_s: how long one connection may take until the server has accepted it
+    timeout_s: how long one connection may take until the server has accepted it, from its (intended) start
     linger_s:  how long the client waits for the server's end after its own
     max_open:  connections of all processes together; arrivals beyond it wait, and their wait counts as latency
     """
@@ -78,6 +78,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failures:    by Reason; details: the first words of each
     not_resumed: accepted, but without the session that was offered; in no other number
     bytes_sent, bytes_received: TCP payload until the acceptance, as the kernel counts it; None where it does not
+    waited_s:    for how long this process was ready to run and had no core; 0 where the kernel does not say
     late:        connections of an open loop that began more than LATE_S after their instant; late_s: the worst of all
     most_open:   the most connections that were open at once
     shortage:    the sentence about what this machine ran out of, which ended the measurement
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     seconds: float = 0.0
     cpu_s: float = 0.0
+    waited_s: float = 0.0
     latency: str = ""
     failures: dict[Reason, int] = {}
     details: dict[Reason, str] = {}

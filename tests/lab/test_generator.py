@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -191,6 +192,21 @@ def test_arrivals_beyond_the_most_that_may_be_open_wait_and_their_wait_counts(
     median = measured.latencies.percentile(50)
     assert median is not None
     assert median > 0.1
+
+
+def test_arrivals_at_a_server_that_hangs_all_fail_and_do_not_take_for_ever(generators: Generators, ends: Ends) -> None:
+    """With 2 open at once and 0.3 s for each, begun one after the other they would take 7.5 s."""
+    with tls_server(None) as address:
+        pace = OpenLoop(rate=100)
+        plan = plan_for(address, ends.credentials(), pace=pace, seconds=0.5, timeout_s=0.3, max_open=2)
+        generators.prepare(plan)
+        began = time.monotonic()
+        measured = generators.measure()
+    assert time.monotonic() - began < 4.0
+    assert measured.count == 0
+    assert sum(measured.failures.values()) == 50
+    assert set(measured.failures) == {Reason.HANDSHAKE_TIMEOUT, Reason.UPSTREAM_TIMEOUT}
+    assert "--max-open" in measured.details[Reason.UPSTREAM_TIMEOUT]
 
 
 def test_two_processes_share_the_clients_and_are_summed(ends: Ends) -> None:

@@ -26,7 +26,7 @@ from proxy.tls.probing import Attempt
 
 PATIENCE_S = 2.0  # for an answer to our close_notify, and to the FIN after silence: a round trip and a judgement
 _TICKET = "a session ticket"
-_LEAST_WAIT_S = 0.1  # for a word after the handshake; BoringSSL (Envoy) keeps its tickets back until it has to write
+_LEAST_WAIT_S = 0.2  # for a word after the handshake; BoringSSL (Envoy) keeps its tickets back until it has to write
 _WAIT_SHARE = 4.0  # of the time that the handshake took
 
 _PROTOCOL_VERSION = 70

@@ -47,18 +47,19 @@ class Admission:
         """Whether there is a place for another handshake; if not, connections wait in the backlog."""
         return not self.limits.handshakes or self.handshakes < self.limits.handshakes
 
-    def check(self, source: str, now: float) -> None:
+    def check(self, address: object, now: float) -> None:
         """
         Judge a connection that was just accepted.
 
-        source: of `source_of`
-        Raises: Rejected(OVERLOADED | RATE_LIMITED)
+        address: of the client, as `accept` returns it
+        Raises:  Rejected(OVERLOADED | RATE_LIMITED)
         """
         limits = self.limits
         if limits.connections and self.connections >= limits.connections:
             raise Rejected(Reason.OVERLOADED, f"limits.connections is {limits.connections}, and all are in use")
         per_source = limits.handshakes_per_s_per_source
-        if per_source and source and not self._bucket_of(source, per_source, now).take(per_source, now):
+        source = source_of(address) if per_source else ""
+        if source and not self._bucket_of(source, per_source, now).take(per_source, now):
             raise Rejected(Reason.RATE_LIMITED, f"{source} opens more than {per_source:g} connections per second")
         rate = limits.handshakes_per_s
         if rate:

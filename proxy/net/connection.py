@@ -40,7 +40,7 @@ from proxy.net import detection, dialer
 from proxy.net.detection import Opening
 from proxy.net.header import proxy_header
 from proxy.net.pump import Pump
-from proxy.net.readiness import deadline_in, readable, writable
+from proxy.net.readiness import deadline_in
 from proxy.net.relay import MakePump, Outcome, Relay
 from proxy.net.state import Connection, Phase
 from proxy.net.upstream import Upstream
@@ -129,7 +129,7 @@ async def _detect(connection: Connection, service: InboundService) -> ClientHell
     elif config.mode is Mode.PERMISSIVE:
         silence_until = deadline_in(loop, config.detection_timeout_s)  # 0: silence is never plaintext
     spoken = await detection.look(
-        loop,
+        connection.deps.readiness,
         connection.sock,
         config.mode,
         silence_until=silence_until,
@@ -173,12 +173,12 @@ def _since_accept(connection: Connection) -> float | None:
 async def _shake(connection: Connection, handshake: Handshake, too_slow: Reason, deadline: float | None) -> None:
     """Drive a handshake to its end. Raises: Rejected."""
     deps, listener = connection.deps, connection.service.listener
-    loop, fd = deps.loop, handshake.channel.fd
+    loop, readiness, fd = deps.loop, deps.readiness, handshake.channel.fd
     deps.observer.emit(HandshakeStarted(listener))
     started_at, done = loop.time(), False
     try:
         while (step := handshake.step()) is not Step.DONE:
-            await (readable if step is Step.WANT_READ else writable)(loop, fd, deadline)
+            await (readiness.readable if step is Step.WANT_READ else readiness.writable)(fd, deadline)
         done = True
     except TimeoutError:
         within_s = connection.timeouts.handshake_s
@@ -192,7 +192,7 @@ async def _dial(connection: Connection, permit: Permit) -> socket.socket:
     deps, service = connection.deps, connection.service
     connection.phase = Phase.DIALING
     started_at = deps.loop.time()
-    dialed = await dialer.dial(deps.loop, permit, connection.target, connection.timeouts.connect_s)
+    dialed = await dialer.dial(deps.readiness, permit, connection.target, connection.timeouts.connect_s)
     connection.has_dialed(dialed.sock, dialed.address)
     deps.observer.emit(Dialed(service.listener, dialed.address, deps.loop.time() - started_at))
     return dialed.sock
@@ -257,7 +257,7 @@ async def _relay(
     peer = deps.recheck(connection) or peer  # one may have been published while it dialed or shook hands
     connection.phase = Phase.RELAYING
     connection.relay = Relay(
-        deps.loop,
+        deps.readiness,
         deps.scratch,
         deps.deadlines,
         downstream,

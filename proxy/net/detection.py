@@ -16,7 +16,7 @@ from typing import NamedTuple
 from proxy.core.clienthello import MAX_HELLO_BYTES, ClientHello, NeedMore, Plaintext, begins_client_hello, detect
 from proxy.core.config import Mode
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.readiness import readable
+from proxy.net.readiness import Readiness
 
 CERTAINLY_TLS_BYTES = 6  # a record header and the type of its first message: what has these is no silence any more
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.2
@@ -29,7 +29,7 @@ class Opening(NamedTuple):
 
 
 async def look(
-    loop: asyncio.AbstractEventLoop,
+    readiness: Readiness,
     sock: socket.socket,
     mode: Mode,
     *,
@@ -65,7 +65,7 @@ async def look(
                 marked = True
             silent = silence_until is not None and len(seen) < CERTAINLY_TLS_BYTES
             try:
-                await readable(loop, sock.fileno(), silence_until if silent else deadline)
+                await readiness.readable(sock.fileno(), silence_until if silent else deadline)
             except TimeoutError:
                 if silent:
                     return Plaintext("the client said nothing" if not seen else "the client said too little to be TLS")

@@ -18,7 +18,7 @@ import aiohappyeyeballs
 from proxy.core.config import TcpAddress, UnixAddress, UpstreamAddress
 from proxy.core.policy import Permit
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.readiness import deadline_in, writable
+from proxy.net.readiness import Readiness, deadline_in
 
 HAPPY_EYEBALLS_DELAY_S = 0.25  # RFC 8305 5: how long an address may keep the next one waiting
 
@@ -32,7 +32,7 @@ class Dialed(NamedTuple):
     address: str
 
 
-async def dial(loop: asyncio.AbstractEventLoop, permit: Permit, target: UpstreamAddress, connect_s: float) -> Dialed:
+async def dial(readiness: Readiness, permit: Permit, target: UpstreamAddress, connect_s: float) -> Dialed:
     """
     Connect to the upstream of the permit's listener.
 
@@ -43,12 +43,12 @@ async def dial(loop: asyncio.AbstractEventLoop, permit: Permit, target: Upstream
         raise TypeError("dial takes a Permit")
     try:
         if isinstance(target, UnixAddress):
-            return Dialed(await _connect(loop, socket.AF_UNIX, target.path, connect_s), str(target))
+            return Dialed(await _connect(readiness, socket.AF_UNIX, target.path, connect_s), str(target))
         if target.is_literal:
             family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
-            sock = await _connect(loop, family, (target.host, target.port), connect_s)
+            sock = await _connect(readiness, family, (target.host, target.port), connect_s)
             return Dialed(sock, str(target))
-        return await _connect_by_name(loop, target, connect_s)
+        return await _connect_by_name(readiness.loop, target, connect_s)
     except TimeoutError:
         raise Rejected(Reason.UPSTREAM_TIMEOUT, f"{target} did not answer within {connect_s:g} s") from None
     except OSError as error:
@@ -58,21 +58,21 @@ async def dial(loop: asyncio.AbstractEventLoop, permit: Permit, target: Upstream
 
 
 async def _connect(
-    loop: asyncio.AbstractEventLoop, family: int, address: tuple[str, int] | str, connect_s: float
+    readiness: Readiness, family: int, address: tuple[str, int] | str, connect_s: float
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        deadline = deadline_in(loop, connect_s)
+        deadline = deadline_in(readiness.loop, connect_s)
         code = sock.connect_ex(address)
         # A unix socket whose backlog is full says EAGAIN and offers nothing to wait for.
         while code == errno.EAGAIN and family == socket.AF_UNIX:
-            if deadline is not None and loop.time() > deadline:
+            if deadline is not None and readiness.loop.time() > deadline:
                 raise TimeoutError
             await asyncio.sleep(0.01)
             code = sock.connect_ex(address)
         if code == errno.EINPROGRESS and not _is_connected(sock):
-            await writable(loop, sock.fileno(), deadline)
+            await readiness.writable(sock.fileno(), deadline)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from proxy.net.readiness import watch_readable, watch_writable
 from proxy.tls.channel import Channel, End
 
 if TYPE_CHECKING:
@@ -43,11 +42,11 @@ _OVER = (State.FINISHED, State.ABANDONED)
 class Pump:
     """One direction. sender: who feeds it, for details; count: bytes taken from the source so far."""
 
-    __slots__ = ("_loop", "_pending", "_relay", "count", "sender", "sink", "source", "state")
+    __slots__ = ("_pending", "_readiness", "_relay", "count", "sender", "sink", "source", "state")
 
     def __init__(self, relay: "Relay", sender: str, source: Channel, sink: Channel, pending: bytes) -> None:
         self._relay = relay
-        self._loop = relay.loop
+        self._readiness = relay.readiness
         self._pending = pending
         self.sender = sender
         self.source = source
@@ -58,15 +57,15 @@ class Pump:
     def start(self) -> None:
         """Begin, with the pending bytes first."""
         if self._pending:
-            self._loop.remove_reader(self.source.fd)  # that of the handshake
+            self._readiness.rest_readable(self.source.fd)  # that of the handshake
             self._stall(self._pending)
             return
         look = self.on_readable
         if self is self._relay.down and self._relay.answered is not None:
             look = self.on_first_readable
-        watch_readable(self._loop, self.source.fd, look)
+        self._readiness.watch_readable(self.source.fd, look)
         if self.source.buffered:  # bytes that came with the handshake's last flight: no readiness will tell of them
-            self._loop.call_soon(self._look_again, look)
+            self._relay.loop.call_soon(self._look_again, look)
 
     def on_readable(self) -> None:
         """Move what is there. The hot path: every line here is paid for with every message."""
@@ -81,14 +80,14 @@ class Pump:
                     relay.look_for_errors()
                 taken = self.sink.send(scratch, n)
                 if taken != n:
-                    self._loop.remove_reader(source.fd)
+                    self._readiness.rest_readable(source.fd)
                     if taken < 0:
                         self._sink_broke()
                         return
                     self._stall(bytes(scratch.view[taken:n]))
             if source.ending and self.state is State.FLOWING:
                 if source.end is not None:
-                    self._loop.remove_reader(source.fd)
+                    self._readiness.rest_readable(source.fd)
                     self._source_ended()
                 else:
                     self.read_on()
@@ -97,7 +96,7 @@ class Pump:
 
     def read_on(self) -> None:
         """Look again without being told to: the source has failed behind what was read, and that is told only once."""
-        self._loop.call_soon(self._look_again, self.on_readable)
+        self._relay.loop.call_soon(self._look_again, self.on_readable)
 
     def _look_again(self, look: Callable[[], None]) -> None:
         if self.state is State.FLOWING and self.source.fd >= 0:
@@ -113,7 +112,7 @@ class Pump:
             relay.crash(bug)
             return
         if heard_enough and self.state is State.FLOWING and self.source.end is None:
-            watch_readable(self._loop, self.source.fd, self.on_readable)
+            self._readiness.watch_readable(self.source.fd, self.on_readable)
 
     def on_writable(self) -> None:
         """Offer the pending bytes again, and then the end of the stream if it has been reached."""
@@ -127,7 +126,7 @@ class Pump:
         if self._pending:
             taken = self.sink.send_bytes(self._pending)
             if taken < 0:
-                self._loop.remove_writer(self.sink.fd)
+                self._readiness.rest_writable(self.sink.fd)
                 self._sink_broke()
                 return
             if taken:
@@ -135,37 +134,37 @@ class Pump:
                 self._pending = self._pending[taken:]
             if self._pending:
                 return
-        self._loop.remove_writer(self.sink.fd)
+        self._readiness.rest_writable(self.sink.fd)
         if self.source.end is not None:
             self._source_ended()
         else:
             self.state = State.FLOWING
-            watch_readable(self._loop, self.source.fd, self.on_readable)
+            self._readiness.watch_readable(self.source.fd, self.on_readable)
             if self.source.failed or self.source.buffered:
                 self.read_on()
 
     def _stall(self, pending: bytes) -> None:
         self.state = State.STALLED
         self._pending = pending
-        watch_writable(self._loop, self.sink.fd, self.on_writable)
+        self._readiness.watch_writable(self.sink.fd, self.on_writable)
 
     def _source_ended(self) -> None:
         if self.source.end is not End.CLEAN:
             self.state = State.ABANDONED
             self._relay.broke(self.source, self.sender)
-        elif self.sink.finish():
+        elif self.sink.finish(last=self._relay.opposite(self).state is State.FINISHED):
             self.state = State.FINISHED
             self._relay.pump_ended()
         else:
             self.state = State.FINISHING
-            watch_writable(self._loop, self.sink.fd, self.on_writable)
+            self._readiness.watch_writable(self.sink.fd, self.on_writable)
 
     def rest(self) -> None:
         """Watch nothing any more."""
         if self.state is State.FLOWING:
-            self._loop.remove_reader(self.source.fd)
+            self._readiness.rest_readable(self.source.fd)
         elif self.state not in _OVER:
-            self._loop.remove_writer(self.sink.fd)
+            self._readiness.rest_writable(self.sink.fd)
         else:
             return
         self.state = State.ABANDONED

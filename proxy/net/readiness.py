@@ -1,94 +1,191 @@
 """
-Waiting for one descriptor with a deadline: what a connection does before its bytes flow.
+Waiting for descriptors: one epoll of the worker's own, inside the event loop's.
 
-The relay installs callbacks of its own instead, because a future per wake-up would cost more than the wake-up. Both
-ways use the loop's add_reader and add_writer, which uvloop and asyncio have alike, and only one of them owns a
-descriptor at a time.
+The loop watches a single descriptor, that of our epoll, and `_turn` calls back for each descriptor of ours that is
+ready. What the loops' own add_reader does for a connection (a handle, a context, a try-out of the descriptor, half a
+dozen system calls, whatever the loop) was 5 % of a handshake's cost; an interest here is an entry in a table and one
+system call. Level-triggered, like the loops': what is not taken is told again at the next turn.
 
-A wait that ends well leaves its reader in place: the next wait, or the relay, replaces it, and that costs no system
-call where removing it and adding another costs two. Until then the old reader may be woken by bytes that nobody waits
-for; it removes itself when that happens, so nothing spins. Whoever closes a descriptor calls `forget` first.
+Two rules keep that safe. Whoever closes a descriptor calls `forget` first. And a number that was watched anew in
+mid-turn may be another socket than the one whose event is still in hand, so that event is passed over.
+
+A connection waits with `readable` and `writable` before its bytes flow. The relay installs callbacks of its own,
+because a future per wake-up would cost more than the wake-up. A wait that ends well leaves its interest in place: the
+next wait, or the relay, takes it over without a system call. Until then it may be woken by bytes that nobody waits for;
+it removes itself when that happens, so nothing spins.
 """
 
 import asyncio
+import contextlib
+import select
 from collections.abc import Callable
+from functools import partial
+
+EVENTS_A_TURN = 64  # what else the loop has to do gets its turn after so many
+
+Callback = Callable[[], object]
+
+# EPOLLIN and EPOLLOUT. Errors and hang-ups are told unasked, and go to whoever waits, for either.
+_READ, _WRITE = 1, 4
 
 
-def watch_readable(loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[..., object], *args: object) -> None:
-    """
-    Call back whenever `fd` has bytes, an end or an error; replaces the reader that it has.
+class Readiness:
+    """The descriptors that one worker waits for. Its callbacks must not raise."""
 
-    uvloop closes its watcher after an error of the socket and still keeps it under the descriptor's number: adding to
-    it then raises, until it is removed.
-    """
-    try:
-        loop.add_reader(fd, callback, *args)
-    except RuntimeError:
-        loop.remove_reader(fd)
-        loop.add_reader(fd, callback, *args)
+    __slots__ = ("_epoll", "_fresh", "_readers", "_watched", "_writers", "loop")
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+        self._watched: dict[int, int] = {}  # the events that a descriptor is watched for; never none
+        self._fresh: set[int] = set()  # what was entered since the turn began
+        self._open()
 
-def watch_writable(loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[..., object], *args: object) -> None:
-    """Call back whenever `fd` takes bytes; otherwise as watch_readable."""
-    try:
-        loop.add_writer(fd, callback, *args)
-    except RuntimeError:
-        loop.remove_writer(fd)
-        loop.add_writer(fd, callback, *args)
+    def watch_readable(self, fd: int, callback: Callback) -> None:
+        """Call back whenever `fd` has bytes, an end or an error; replaces the callback that it has."""
+        self._readers[fd] = callback
+        events = self._watched.get(fd, 0)
+        if not events & _READ:
+            self._watch(fd, events, events | _READ)
 
+    def watch_writable(self, fd: int, callback: Callback) -> None:
+        """Call back whenever `fd` takes bytes; otherwise as watch_readable."""
+        self._writers[fd] = callback
+        events = self._watched.get(fd, 0)
+        if not events & _WRITE:
+            self._watch(fd, events, events | _WRITE)
 
-async def readable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | None) -> None:
-    """
-    Wait until `fd` has bytes, an end or an error.
+    def rest_readable(self, fd: int) -> bool:
+        """Leave bytes on `fd` where they are. Returns: whether it was watched for them."""
+        if self._readers.pop(fd, None) is None:
+            return False
+        events = self._watched[fd]
+        self._watch(fd, events, events & ~_READ)
+        return True
 
-    deadline: of loop.time(); None waits without end
-    Raises:   TimeoutError
-    """
-    if deadline is not None and loop.time() >= deadline:
-        # Bytes that were peeked at and left keep `fd` readable, and the loop would always see that first.
-        loop.remove_reader(fd)
-        raise TimeoutError
-    future: asyncio.Future[bool] = loop.create_future()
-    watch_readable(loop, fd, _wake, future, loop, fd)
-    timer = loop.call_at(deadline, _settle, future) if deadline is not None else None
-    ready = False
-    try:
-        ready = await future
-    finally:
-        if timer is not None:
-            timer.cancel()
-        if not ready:
-            loop.remove_reader(fd)
-    if not ready:
-        raise TimeoutError
+    def rest_writable(self, fd: int) -> bool:
+        """Wait no more for `fd` to take bytes. Returns: whether it was watched for that."""
+        if self._writers.pop(fd, None) is None:
+            return False
+        events = self._watched[fd]
+        self._watch(fd, events, events & ~_WRITE)
+        return True
 
+    def forget(self, fd: int) -> None:
+        """Watch `fd` no more; before it is closed."""
+        self._readers.pop(fd, None)
+        self._writers.pop(fd, None)
+        events = self._watched.get(fd)
+        if events is not None:
+            self._watch(fd, events, 0)
 
-async def writable(loop: asyncio.AbstractEventLoop, fd: int, deadline: float | None) -> None:
-    """Wait until `fd` takes bytes, or a connect on it has ended. deadline and Raises as `readable`."""
-    future: asyncio.Future[bool] = loop.create_future()
-    watch_writable(loop, fd, _settle, future, True)
-    timer = loop.call_at(deadline, _settle, future) if deadline is not None else None
-    try:
-        if not await future:
+    async def readable(self, fd: int, deadline: float | None) -> None:
+        """
+        Wait until `fd` has bytes, an end or an error.
+
+        deadline: of loop.time(); None waits without end
+        Raises:   TimeoutError
+        """
+        if deadline is not None and self.loop.time() >= deadline:
+            # Bytes that were peeked at and left keep `fd` readable, and the loop would always see that first.
+            self.rest_readable(fd)
             raise TimeoutError
-    finally:
-        if timer is not None:
-            timer.cancel()
-        loop.remove_writer(fd)
+        future: asyncio.Future[bool] = self.loop.create_future()
+        self.watch_readable(fd, partial(self._wake, future, fd))
+        timer = self.loop.call_at(deadline, _settle, future) if deadline is not None else None
+        ready = False
+        try:
+            ready = await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if not ready:
+                self.rest_readable(fd)
+        if not ready:
+            raise TimeoutError
+
+    async def writable(self, fd: int, deadline: float | None) -> None:
+        """Wait until `fd` takes bytes, or a connect on it has ended. deadline and Raises as `readable`."""
+        future: asyncio.Future[bool] = self.loop.create_future()
+        self.watch_writable(fd, partial(_settle, future, True))
+        timer = self.loop.call_at(deadline, _settle, future) if deadline is not None else None
+        try:
+            if not await future:
+                raise TimeoutError
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.rest_writable(fd)
+
+    def _wake(self, future: "asyncio.Future[bool]", fd: int) -> None:
+        if future.done():
+            self.rest_readable(fd)
+        else:
+            future.set_result(True)
+
+    def _open(self) -> None:
+        self._epoll = select.epoll()
+        self.loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def _watch(self, fd: int, before: int, events: int) -> None:
+        if not before:
+            self._epoll.register(fd, events)
+            self._fresh.add(fd)
+        elif events:
+            self._epoll.modify(fd, events)
+        else:
+            del self._watched[fd]
+            with contextlib.suppress(OSError):  # closed already, against the rule: it must not cost the clean-up
+                self._epoll.unregister(fd)
+            return
+        self._watched[fd] = events
+
+    def _turn(self) -> None:
+        readers, writers, fresh = self._readers, self._writers, self._fresh
+        fresh.clear()
+        for fd, events in self._epoll.poll(0, EVENTS_A_TURN):
+            if events & ~_WRITE and fd not in fresh:
+                callback = readers.get(fd)
+                if callback is not None:
+                    callback()
+            if events & ~_READ and fd not in fresh:
+                callback = writers.get(fd)
+                if callback is not None:
+                    callback()
 
 
-def forget(loop: asyncio.AbstractEventLoop, fd: int) -> None:
-    """Watch `fd` no more; before it is closed."""
-    if fd >= 0:
-        loop.remove_reader(fd)
-        loop.remove_writer(fd)
+class LoopReadiness(Readiness):
+    """The same where the system has no epoll: by the loop's own add_reader and add_writer."""
+
+    __slots__ = ()
+
+    def _open(self) -> None:
+        pass
+
+    def _watch(self, fd: int, before: int, events: int) -> None:
+        if events & ~before & _READ:
+            self.loop.add_reader(fd, self._call, self._readers, fd)
+        if before & ~events & _READ:
+            self.loop.remove_reader(fd)
+        if events & ~before & _WRITE:
+            self.loop.add_writer(fd, self._call, self._writers, fd)
+        if before & ~events & _WRITE:
+            self.loop.remove_writer(fd)
+        if events:
+            self._watched[fd] = events
+        else:
+            del self._watched[fd]
+
+    def _call(self, callbacks: dict[int, Callback], fd: int) -> None:
+        callback = callbacks.get(fd)
+        if callback is not None:
+            callback()
 
 
-def _wake(future: "asyncio.Future[bool]", loop: asyncio.AbstractEventLoop, fd: int) -> None:
-    if future.done():
-        loop.remove_reader(fd)
-    else:
-        future.set_result(True)
+def readiness_of(loop: asyncio.AbstractEventLoop) -> Readiness:
+    """Make the kind that this system has."""
+    return Readiness(loop) if hasattr(select, "epoll") else LoopReadiness(loop)
 
 
 def _settle(future: "asyncio.Future[bool]", ready: bool = False) -> None:

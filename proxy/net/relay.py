@@ -35,6 +35,7 @@ from proxy.core.config import Timeouts
 from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
 from proxy.net.pump import Pump, State
+from proxy.net.readiness import Readiness
 from proxy.tls.channel import Channel, End, Scratch
 from proxy.tls.verify import PeerIdentity
 
@@ -85,6 +86,7 @@ class Relay:
         "first_to_finish",
         "looks_for_errors",
         "loop",
+        "readiness",
         "scratch",
         "started_at",
         "time",
@@ -93,7 +95,7 @@ class Relay:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        readiness: Readiness,
         scratch: Scratch,
         deadlines: Deadlines,
         downstream: Channel,
@@ -108,7 +110,8 @@ class Relay:
         make_pump: MakePump = Pump,
     ) -> None:
         self.answered = answered
-        self.loop = loop
+        self.readiness = readiness
+        self.loop = loop = readiness.loop
         self.time = loop.time
         self.scratch = scratch
         self.started_at = self.active_at = loop.time()
@@ -133,8 +136,8 @@ class Relay:
             self.down.start()
             self.on_due()
             outcome = await self._ended
-            self._rest()
             if outcome.reason is Reason.TRUNCATED or outcome.reason is Reason.RESET:
+                self._rest()
                 await self._settle(outcome)
         finally:
             self._rest()
@@ -211,14 +214,13 @@ class Relay:
         if self._ended.done():
             return
         timeouts, now = self._timeouts, self.time()
-        idle_s = timeouts.idle_s or NEVER_S
-        half_close_s = (timeouts.half_close_s or NEVER_S) if self._half_closed else NEVER_S
-        left_s = min(idle_s, half_close_s) - (now - self.active_at)
+        silence_s, why = timeouts.idle_s or NEVER_S, Reason.IDLE_TIMEOUT
+        if self._half_closed and 0 < timeouts.half_close_s <= silence_s:
+            silence_s, why = timeouts.half_close_s, Reason.HALF_CLOSE_TIMEOUT
+        left_s = self.active_at + silence_s - now
         if left_s <= 0:
-            if half_close_s <= idle_s:
-                self.stop(Reason.HALF_CLOSE_TIMEOUT, f"half-closed, and nothing came for {half_close_s:g} s")
-            else:
-                self.stop(Reason.IDLE_TIMEOUT, f"idle for {idle_s:g} s")
+            words = "idle for" if why is Reason.IDLE_TIMEOUT else "half-closed, and nothing came for"
+            self.stop(why, f"{words} {silence_s:g} s")
             return
         if timeouts.max_lifetime_s:
             life_s = timeouts.max_lifetime_s - (now - self.started_at)

@@ -15,11 +15,12 @@ from proxy.core.config import ListenAddress, Mode
 from proxy.core.entrances import entrances
 from proxy.core.events import Accepted, Closed, Direction, Listener, Observer, Saturated
 from proxy.core.reasons import Reason, Rejected
-from proxy.net.admission import Admission, source_of
+from proxy.net.admission import Admission
 from proxy.net.connection import live
 from proxy.net.deadlines import Deadlines
 from proxy.net.dialer import format_address
 from proxy.net.listener import Acceptor
+from proxy.net.readiness import readiness_of
 from proxy.net.recheck import Verdicts, recheck
 from proxy.net.route import Router
 from proxy.net.sockets import ListeningSocket
@@ -51,6 +52,7 @@ class Worker:
         self._pipe = Pipe()
         self._deps = Deps(
             loop,
+            readiness_of(loop),
             Scratch(),
             Deadlines(loop),
             observer,
@@ -104,7 +106,7 @@ class Worker:
                 local = str(meant)
             routed = self._router.route(generation, listener, meant, address)
             listener = routed.service.listener
-            admission.check(source_of(address), self._loop.time())
+            admission.check(address, self._loop.time())
         except Rejected as rejected:
             self._refuse(listener, sock, (remote, local), rejected)
             return

@@ -103,14 +103,14 @@ class SplicePump(Pump):
                     relay.look_for_errors()
                 rest, is_broken = self._hand_on(n)
                 if rest or is_broken:
-                    self._loop.remove_reader(source.fd)
+                    self._readiness.rest_readable(source.fd)
                     if is_broken:
                         self._sink_broke()
                         return
                     self._stall(rest)
             if source.ending and self.state is State.FLOWING:
                 if source.end is not None:
-                    self._loop.remove_reader(source.fd)
+                    self._readiness.rest_readable(source.fd)
                     self._source_ended()
                 else:
                     self.read_on()

@@ -16,7 +16,7 @@ from proxy.core.config import TcpAddress, Timeouts, UpstreamAddress
 from proxy.core.events import Closed, Direction, Observer, Security, TlsFacts
 from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
-from proxy.net.readiness import forget, readable
+from proxy.net.readiness import Readiness
 from proxy.net.relay import Outcome, Relay
 from proxy.net.route import End, Routed, Router, end_of
 from proxy.net.splice import Pipe
@@ -42,6 +42,7 @@ class Deps:
     """
 
     loop: asyncio.AbstractEventLoop
+    readiness: Readiness
     scratch: Scratch
     deadlines: Deadlines
     observer: Observer
@@ -169,17 +170,17 @@ class Connection:
             return
         if self.handshake is not None:
             self.handshake.channel.release()
-        loop, scratch = self.deps.loop, self.deps.scratch
-        deadline = loop.time() + LINGER_S
+        readiness, scratch = self.deps.readiness, self.deps.scratch
+        deadline = self.deps.loop.time() + LINGER_S
         try:
             self.sock.shutdown(socket.SHUT_WR)
             for _ in range(LINGER_LOOKS):
-                await readable(loop, self.sock.fileno(), deadline)
+                await readiness.readable(self.sock.fileno(), deadline)
                 if not self.sock.recv_into(scratch.view):
                     break
         except (OSError, TimeoutError):
             pass
-        forget(loop, self.sock.fileno())
+        readiness.forget(self.sock.fileno())
         self.sock.close()
 
     def abort(self) -> None:
@@ -188,7 +189,7 @@ class Connection:
             return
         open_socks = [sock for sock in (self.sock, self.upstream_sock) if sock is not None and sock.fileno() >= 0]
         for sock in open_socks:
-            forget(self.deps.loop, sock.fileno())
+            self.deps.readiness.forget(sock.fileno())
         if self.handshake is not None:
             self.handshake.channel.reset()
         for sock in open_socks:

@@ -23,12 +23,22 @@ class Observers:
     """
 
     def __init__(self, *renderers: Renderer) -> None:
-        self._handlers: dict[type, tuple[Callable[[Any], None], ...]] = {}
+        self._handlers: dict[type, Callable[[Any], None]] = {}
         for renderer in renderers:
             for kind, handler in renderer.handlers.items():
-                self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
+                before = self._handlers.get(kind)
+                self._handlers[kind] = handler if before is None else _both(before, handler)
 
     def emit(self, event: Event) -> None:
         """Hand it to each."""
-        for handler in self._handlers.get(type(event), ()):
+        handler = self._handlers.get(type(event))
+        if handler is not None:
             handler(event)
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def each(event: Any) -> None:
+        first(event)
+        second(event)
+
+    return each

@@ -156,9 +156,10 @@ class PlainChannel:
             self._fail(error.errno or errno.ECONNRESET)
         return -1
 
-    def finish(self) -> bool:
-        """End our direction. Returns: True, always done at once."""
-        _shut(self.sock)
+    def finish(self, *, last: bool = False) -> bool:
+        """End our direction; the last one is ended by `close`. Returns: True, always done at once."""
+        if not last:
+            _shut(self.sock)
         return True
 
     def close(self) -> None:
@@ -216,15 +217,17 @@ class TlsChannel:
     def _write(self, pointer: Any, length: int) -> int:
         raise NotImplementedError
 
-    def finish(self) -> bool:
+    def finish(self, *, last: bool = False) -> bool:
         """
         End our direction with close_notify, then FIN. Returns: False when the kernel's buffer is full: ask again later.
 
         The FIN is for peers that overlook a close_notify (gRPC is one). Source: RFC 8446 6.1
+        last: the other direction has ended: `close` is next, and sends the FIN itself
         """
         if not self._send_close_notify():
             return False
-        _shut(self.sock)
+        if not last:
+            _shut(self.sock)
         return True
 
     def _send_close_notify(self) -> bool:

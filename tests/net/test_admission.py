@@ -28,12 +28,12 @@ def test_a_rate_that_is_lowered_holds_at_once() -> None:
 
 def test_one_source_does_not_use_up_the_rate_of_another() -> None:
     admission = Admission(Limits(handshakes_per_s_per_source=1))
-    admission.check("10.0.0.1", 0.0)
+    admission.check(("10.0.0.1", 1), 0.0)
     with pytest.raises(Rejected) as caught:
-        admission.check("10.0.0.1", 0.0)
+        admission.check(("10.0.0.1", 1), 0.0)
     assert (caught.value.reason, "10.0.0.1" in caught.value.detail) == (Reason.RATE_LIMITED, True)
-    admission.check("10.0.0.2", 0.0)
-    admission.check("10.0.0.1", 1.0)
+    admission.check(("10.0.0.2", 1), 0.0)
+    admission.check(("10.0.0.1", 1), 1.0)
 
 
 def test_a_unix_socket_has_no_source_to_be_limited_by() -> None:
@@ -45,26 +45,26 @@ def test_a_unix_socket_has_no_source_to_be_limited_by() -> None:
 def test_the_memory_for_sources_is_bounded_and_forgets_the_quietest() -> None:
     admission = Admission(Limits(handshakes_per_s_per_source=1))
     for number in range(MAX_SOURCES + 10):
-        admission.check(f"source {number}", 0.0)
+        admission.check((f"source {number}", 1), 0.0)
     assert len(admission._sources) == MAX_SOURCES
     with pytest.raises(Rejected):
-        admission.check(f"source {MAX_SOURCES + 9}", 0.0)
-    admission.check("source 0", 0.0)
+        admission.check((f"source {MAX_SOURCES + 9}", 1), 0.0)
+    admission.check(("source 0", 1), 0.0)
 
 
 def test_a_source_that_is_refused_does_not_use_up_the_rate_of_all() -> None:
     admission = Admission(Limits(handshakes_per_s=2, handshakes_per_s_per_source=1))
-    admission.check("a", 0.0)
+    admission.check(("a", 1), 0.0)
     for _ in range(5):
         with pytest.raises(Rejected):
-            admission.check("a", 0.0)
-    admission.check("b", 0.0)
+            admission.check(("a", 1), 0.0)
+    admission.check(("b", 1), 0.0)
 
 
 def test_zero_turns_every_limit_off() -> None:
     admission = Admission(Limits(connections=0, handshakes=0))
     admission.connections = admission.handshakes = 1_000_000
-    admission.check("a", 0.0)
+    admission.check(("a", 1), 0.0)
     assert admission.has_room()
 
 

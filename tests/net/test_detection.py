@@ -11,6 +11,7 @@ from proxy.core.config import Mode
 from proxy.core.reasons import Reason, Rejected
 from proxy.net import detection
 from proxy.net.detection import Opening
+from proxy.net.readiness import Readiness
 from tests.net.hello import client_hello, in_records_of
 from tests.net.peers import PATIENCE_S
 from tests.net.rig import World
@@ -28,7 +29,7 @@ class Looking:
         self.seen: list[int] = []
         self.task = loop.create_task(
             detection.look(
-                loop,
+                Readiness(loop),
                 self.sock,
                 mode,
                 silence_until=None if silence_s is None else loop.time() + silence_s,

@@ -11,6 +11,7 @@ from proxy.core.config import Mode, TcpAddress, UnixAddress
 from proxy.core.policy import Permit, permit_plaintext
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.dialer import Dialed, dial, format_address
+from proxy.net.readiness import Readiness
 from tests.net.rig import World
 from tests.tls.pairs import INBOUND
 
@@ -21,7 +22,7 @@ def permit() -> Permit:
 
 async def dialed(world: World, target: TcpAddress | UnixAddress, connect_s: float = 5.0) -> Dialed | Reason:
     try:
-        found = await dial(asyncio.get_running_loop(), permit(), target, connect_s)
+        found = await dial(Readiness(asyncio.get_running_loop()), permit(), target, connect_s)
     except Rejected as rejected:
         return rejected.reason
     world.keep(found.sock)
@@ -31,7 +32,7 @@ async def dialed(world: World, target: TcpAddress | UnixAddress, connect_s: floa
 async def test_without_a_permit_nothing_is_dialed(world: World) -> None:
     listening = world.listening()
     with pytest.raises(TypeError):
-        await dial(asyncio.get_running_loop(), object(), TcpAddress(*listening.getsockname()), 1.0)  # type: ignore[arg-type]
+        await dial(Readiness(asyncio.get_running_loop()), object(), TcpAddress(*listening.getsockname()), 1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -88,7 +89,7 @@ async def test_a_dial_that_is_cancelled_leaves_nothing(world: World, host: str) 
     listening = world.listening(backlog=0)
     fill(world, listening)
     loop = asyncio.get_running_loop()
-    task = loop.create_task(dial(loop, permit(), TcpAddress(host, listening.getsockname()[1]), 0))
+    task = loop.create_task(dial(Readiness(loop), permit(), TcpAddress(host, listening.getsockname()[1]), 0))
     done, _ = await asyncio.wait([task], timeout=0.1)
     assert not done
     task.cancel()
@@ -120,7 +121,7 @@ class Names:
 async def test_every_address_of_a_name_is_tried(world: World, dead: str) -> None:
     listening = world.listening()
     names = Names([(dead, 1), listening.getsockname()])
-    found = await dial(names, permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
+    found = await dial(Readiness(names), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
     world.keep(found.sock)
     assert found.address == format_address(listening.getsockname())
 
@@ -129,7 +130,7 @@ async def test_an_address_that_does_not_answer_keeps_the_next_one_waiting_for_a_
     silent, listening = world.listening(backlog=0), world.listening()
     fill(world, silent)
     names = Names([silent.getsockname(), listening.getsockname()])
-    found = await dial(names, permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
+    found = await dial(Readiness(names), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
     world.keep(found.sock)
     assert found.address == format_address(listening.getsockname())
 
@@ -145,6 +146,6 @@ async def test_an_address_that_does_not_answer_keeps_the_next_one_waiting_for_a_
 )
 async def test_a_name_that_leads_nowhere_has_its_reason(world: World, answer, reason: Reason) -> None:
     with pytest.raises(Rejected) as caught:
-        await dial(Names(answer), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
+        await dial(Readiness(Names(answer)), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
     assert caught.value.reason is reason
     assert "app.shop.svc" in caught.value.detail

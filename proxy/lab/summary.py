@@ -170,7 +170,12 @@ def _network(rows: Sequence[Row]) -> list[str]:
 def _network_sentence(mode: Mode | None, pair: Contrast) -> str:
     rtt_s = pair.other.scenario.rtt_s
     older, newer = (amount(figure.value, Unit.SECONDS) for figure in (pair.base_figure, pair.other_figure))
-    apart = round((pair.base_figure.value - pair.other_figure.value) / rtt_s, 1)
+    trips = BY_KEY["round_trips"]
+    counted = trips.figure(pair.base), trips.figure(pair.other)
+    if counted[0] is not None and counted[1] is not None:  # seen, flight by flight: a busy machine does not blur it
+        apart = counted[0].value - counted[1].value
+    else:
+        apart = round((pair.base_figure.value - pair.other_figure.value) / rtt_s, 1)
     saved = "saves one round trip" if apart == 1 else f"saves {apart:g} round trips" if apart >= 0.2 else "saves none"
     handshake = f"{mode} handshake" if mode else "handshake"
     return (

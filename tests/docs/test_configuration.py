@@ -128,7 +128,40 @@ OUTBOUND = st.fixed_dictionaries(
     {"name": st.sampled_from(["d", "e", "f"]), "listen": ADDRESSES, "upstream": ADDRESSES, "server_ids": PATTERNS},
     optional={"sni": st.sampled_from(["a.b", None, "1.2.3.4"]), "resume": st.booleans(), "alpn": ALPN},
 )
+POLICIES = st.sampled_from(
+    [{"mode": "DISABLE"}, {"allow": ["spiffe://a/b"]}, {"mode": "DISABLE", "allow": []}, {}, PERMISSIVE, None]
+)
+REDIRECTED = st.sampled_from(["0.0.0.0:1", "[::]:2", "127.0.0.1:15001", "a.b:1", "unix:/a", 3])
+ROUTES = st.fixed_dictionaries(
+    {"to": st.sampled_from(["10.0.0.0/8", "::/0", "10.0.0.1", "10.0.0.1/8", "a", 7]), "server_ids": PATTERNS},
+    optional={
+        "ports": some(st.sampled_from([80, 65535, 0, "80"])),
+        "name": st.sampled_from(["r", "intercept", ""]),
+        "sni": st.sampled_from(["a.b", None]),
+        "resume": st.booleans(),
+        "alpn": ALPN,
+    },
+)
+INTERCEPT = st.fixed_dictionaries(
+    {},
+    optional={
+        "inbound": st.none()
+        | st.fixed_dictionaries(
+            {"listen": REDIRECTED},
+            optional={
+                "ports": st.dictionaries(st.sampled_from([80, 443, "8080", 0, "http", "080"]), POLICIES, max_size=2),
+                "default": POLICIES,
+            },
+        ),
+        "outbound": st.none()
+        | st.fixed_dictionaries(
+            {"listen": REDIRECTED, "default": st.sampled_from(["passthrough", "refuse", "allow"])},
+            optional={"routes": st.none() | st.lists(ROUTES, max_size=2)},
+        ),
+    },
+)
 SECTIONS = {
+    "intercept": st.none() | INTERCEPT,
     "inbound": st.none() | st.lists(inbound(), max_size=1),
     "outbound": st.none() | st.lists(OUTBOUND, max_size=2),
     "tls": st.none()

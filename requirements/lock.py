@@ -2,8 +2,8 @@
 Resolve the requirement lists into hash locks, for every Python and platform at once, naming no host.
 
 run.txt is what the product is installed from; tools.txt repeats its pins exactly and adds what the extras need, and
-dev.txt repeats both and adds the tools of development. interop.txt and charts.txt are programs that `make interop` adds
-for the tests which drive them.
+dev.txt repeats both and adds the tools of development. interop.txt and charts.txt are programs, and crds.txt types of
+custom resources, that `make interop` adds for the tests which need them.
 """
 
 import subprocess
@@ -27,3 +27,4 @@ if __name__ == "__main__":
     lock("dev", "--constraint", "tools.txt")
     lock("interop")
     lock("charts", "--no-deps")
+    lock("crds")

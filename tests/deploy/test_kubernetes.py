@@ -1,10 +1,16 @@
 """
 What lies under deploy/ for Kubernetes is valid in three versions of it, holds together, and says what the code says.
 
-A new manifest is found by itself. Objects of custom kinds have no schema here; which kinds those are is a list, so that
-a slip in `kind` does not become one.
+A new manifest is found by itself. Objects of custom kinds are read by types made from their definitions; which kinds
+those are is a list, so that a slip in `kind` does not become one.
 """
 
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import kubernetes_validate
@@ -37,6 +43,7 @@ CUSTOM = {
     ("cert-manager.io/v1", "Issuer"),
     ("monitoring.coreos.com/v1", "PodMonitor"),
 }
+DEFINITIONS = Path(sys.executable).parents[1] / "crds"  # `make interop`
 HEALTH_PORT = OWN_PORTS[-1]
 SIDECAR = "mtls-sidecar"
 OVERLAYS = DEPLOY / "kubernetes" / "overlays"
@@ -47,9 +54,12 @@ def name_of(path: Path) -> str:
     return path.relative_to(DEPLOY).as_posix()
 
 
-EVERY = [pytest.param(kustomized, folder, id=name_of(folder)) for folder in KUSTOMIZATIONS]
-EVERY += [pytest.param(plain, file, id=name_of(file)) for file in files()]
-EVERY += [pytest.param(charted, values, id=f"helm-{values.stem}") for values in CHART_VALUES]
+RENDERED: list[tuple[Callable[[Path], Rendered], Path]] = [
+    *((kustomized, folder) for folder in KUSTOMIZATIONS),
+    *((plain, file) for file in files()),
+    *((charted, values) for values in CHART_VALUES),
+]
+EVERY = [pytest.param(render, path, id=name_of(path)) for render, path in RENDERED]
 rendered_each = pytest.mark.parametrize(("render", "path"), EVERY)
 
 
@@ -65,6 +75,27 @@ def test_every_object_is_valid(render: object, path: Path, version: str) -> None
     for one in objects:
         if (one["apiVersion"], one["kind"]) not in CUSTOM:
             kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_every_custom_object_is_as_its_definition_has_it() -> None:
+    if not DEFINITIONS.is_dir():
+        assert "CI" not in os.environ, "CI has to run `make interop`"
+        pytest.skip("needs the definitions of custom resources: make interop")
+    objects = [one for render, path in RENDERED for one in render(path).objects]
+    custom = [one for one in objects if (one["apiVersion"], one["kind"]) in CUSTOM]
+    assert {(one["apiVersion"], one["kind"]) for one in custom} == CUSTOM
+    assert read_by_definition(custom) == ""
+    slip = copy.deepcopy(next(one for one in custom if one["kind"] == "Certificate"))
+    slip["spec"]["urls"] = slip["spec"].pop("usages")
+    assert ".spec.urls" in read_by_definition([slip])
+
+
+def read_by_definition(objects: list[Json]) -> str:
+    """What the definitions have to say against these objects."""
+    argv = [sys.executable, str(Path(__file__).with_name("customresources.py")), str(DEFINITIONS)]
+    done = subprocess.run(argv, input=json.dumps(objects), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @rendered_each

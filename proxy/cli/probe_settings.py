@@ -10,6 +10,7 @@ import argparse
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import ip_address
 
 import msgspec
 from cryptography import x509
@@ -19,7 +20,7 @@ from proxy.cli.pemfiles import read_files
 from proxy.cli.probe_document import OursView
 from proxy.cli.probe_steps import Wish
 from proxy.core.addresses import AddressFault, parse_server_name, parse_upstream
-from proxy.core.config import TLS_VERSIONS, Config, OutboundConfig, TcpAddress, TlsConfig, UpstreamAddress
+from proxy.core.config import TLS_VERSIONS, Config, OutboundConfig, Route, TcpAddress, TlsConfig, UpstreamAddress
 from proxy.core.configfile import ConfigFaults
 from proxy.core.reasons import Rejected
 from proxy.core.spiffe import IdPattern, PatternFault, TrustDomain, parse_pattern, parse_trust_domain
@@ -68,8 +69,7 @@ def settings_of(args: argparse.Namespace, now: datetime) -> Settings:
     """Read everything that the arguments name. Raises: UsageFault"""
     _check_combinations(args)
     config = _read_config(args.config)
-    listener = _listener(args, config)
-    upstream = _upstream(args.address, listener)
+    upstream, listener = _whom(args, config)
     files = _files(args, config)
     warnings: list[str] = []
     try:
@@ -125,10 +125,31 @@ def _read_config(path: str | None) -> Config | None:
         raise UsageFault(str(faults)) from None
 
 
-def _listener(args: argparse.Namespace, config: Config | None) -> OutboundConfig | None:
-    """The outbound listener that is meant: by name, by its upstream, or because it is the only one."""
+def _whom(args: argparse.Namespace, config: Config | None) -> tuple[UpstreamAddress, OutboundConfig | Route | None]:
+    """Whom to ask, and the part of the configuration that says whom to expect there."""
     if config is None:
+        return _upstream(args.address), None
+    if args.listener or not args.address:
+        listener = _listener(args, config)
+        return (_upstream(args.address) if args.address else listener.upstream), listener
+    upstream = _upstream(args.address)
+    named = next((one for one in config.outbound if one.upstream == upstream), None)
+    return upstream, named or _route(upstream, config)
+
+
+def _route(upstream: UpstreamAddress, config: Config) -> Route | None:
+    """The route of an intercepting sidecar that covers an address, as its own connections would be led."""
+    if not isinstance(upstream, TcpAddress) or not upstream.is_literal or config.intercept is None:
         return None
+    address, outbound = ip_address(upstream.host), config.intercept.outbound
+    for route in outbound.routes if outbound is not None else ():
+        if (not route.ports or upstream.port in route.ports) and address in route.to:
+            return route
+    return None
+
+
+def _listener(args: argparse.Namespace, config: Config) -> OutboundConfig:
+    """The outbound listener that is meant: by its name, or because it is the only one."""
     names = ", ".join(one.name for one in config.outbound) or "none"
     if args.listener:
         for one in config.outbound:
@@ -140,21 +161,16 @@ def _listener(args: argparse.Namespace, config: Config | None) -> OutboundConfig
                 f"outbound listeners: {names}"
             )
         raise UsageFault(f"{args.config} has no outbound listener {args.listener}; it has: {names}")
-    if args.address:
-        return next((one for one in config.outbound if str(one.upstream) == args.address), None)
     if len(config.outbound) != 1:
         raise UsageFault(f"say whom to probe: HOST:PORT or --listener NAME; outbound listeners: {names}")
     return config.outbound[0]
 
 
-def _upstream(text: str | None, listener: OutboundConfig | None) -> UpstreamAddress:
-    if text:
-        try:
-            return parse_upstream(text)
-        except AddressFault as fault:
-            raise UsageFault(f"{printable(text)}: {fault}") from None
-    assert listener is not None
-    return listener.upstream
+def _upstream(text: str) -> UpstreamAddress:
+    try:
+        return parse_upstream(text)
+    except AddressFault as fault:
+        raise UsageFault(f"{printable(text)}: {fault}") from None
 
 
 def _files(args: argparse.Namespace, config: Config | None) -> _Files:
@@ -231,7 +247,7 @@ def _ours(
     )
 
 
-def _server_name(given: str | None, listener: OutboundConfig | None, upstream: UpstreamAddress) -> str | None:
+def _server_name(given: str | None, listener: OutboundConfig | Route | None, upstream: UpstreamAddress) -> str | None:
     if given:
         try:
             return parse_server_name(given)

@@ -120,6 +120,19 @@ def test_a_listener_is_found_by_its_name_or_its_upstream(
     assert minting.CART in said
 
 
+def test_an_intercepting_sidecar_expects_what_its_route_says(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    path = Path(config)
+    path.write_text(
+        path.read_text().partition("inbound:")[0]
+        + "intercept:\n  outbound: {listen: 127.0.0.1:15001, default: refuse, routes: "
+        + "[{to: 127.0.0.0/8, ports: [3], sni: three.example, server_ids: [spiffe://example.org/three]}]}\n"
+    )
+    assert main(["probe", "--config", config, "127.0.0.1:3"]) == 1
+    assert "server name three.example" in capsys.readouterr().out
+    assert main(["probe", "--config", config, "127.0.0.1:4"]) == 1
+    assert "server name" not in capsys.readouterr().out
+
+
 def test_a_report_ends_with_the_verdict_and_the_next_command(capsys: pytest.CaptureFixture[str], files: Files) -> None:
     assert main(["probe", "127.0.0.1:1", *files()]) == 1
     *_, verdict, sentence, advice, following = capsys.readouterr().out.splitlines()

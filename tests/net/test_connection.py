@@ -272,3 +272,33 @@ async def test_python_s_own_ssl_is_served_too(world: World, tmp_path) -> None:
     tls = world.keep(await blocking(context.wrap_socket, sock))
     await blocking(tls.sendall, b"hello")
     assert await blocking(receive_exactly, await world.accept(app), 5) == b"hello"
+
+
+@pytest.mark.parametrize("length", [1, 3000, 50_000])
+async def test_what_a_client_says_in_one_breath_with_its_last_flight_reaches_an_app_that_waits_for_it(
+    world: World, length: int
+) -> None:
+    """No readiness will tell of bytes that the engine took from the socket together with the handshake's end."""
+    app = world.listening()
+    rig = world.rig(inbound(app.getsockname()))
+    sock = await world.dial(rig.address())
+
+    def speak() -> None:
+        caller = SSL.Connection(client("1.3"))  # on a buffer of its own, so that we decide what goes in one segment
+        caller.set_connect_state()
+        with pytest.raises(SSL.WantReadError):
+            caller.do_handshake()
+        sock.sendall(caller.bio_read(65536))
+        while True:
+            caller.bio_write(sock.recv(65536))
+            try:
+                caller.do_handshake()
+                break
+            except SSL.WantReadError:
+                pass
+        caller.sendall(bytes(length))
+        sock.sendall(caller.bio_read(100_000))
+
+    await blocking(speak)
+    heard = await world.accept(app)
+    assert await blocking(receive_exactly, heard, length) == bytes(length)

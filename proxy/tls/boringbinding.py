@@ -127,9 +127,9 @@ class TrustStore:
     def __init__(self, ders: list[bytes], purpose: int) -> None:
         self.anchors = ders
         self.pointer = ffi.gc(lib.bs_store_new(purpose), lib.bs_store_free)
-        for der in ders:
+        for number, der in enumerate(ders, 1):
             if not lib.bs_store_add(self.pointer, der, len(der)):
-                raise ValueError("BoringSSL cannot read a certificate of a bundle")
+                raise ValueError(f"BoringSSL cannot read certificate {number} of it; `tls.engine: openssl` may")
 
 
 def trust_store(ders: list[bytes], purpose: int) -> TrustStore:

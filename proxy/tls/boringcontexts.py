@@ -8,6 +8,7 @@ a handshake, not two: a client of ours keeps only the last, and each costs the s
 import socket
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from proxy.core.config import TLS_VERSIONS, TlsConfig
@@ -84,6 +85,12 @@ def _owned(connection: Any) -> Any:
     return ffi.gc(connection, lib.bs_free)
 
 
+def _can_sign_with(key: object) -> bool:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+    return isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
+
+
 def _native(material: "Material", tls: TlsConfig, alpn: tuple[str, ...], *, server: bool) -> Any:
     """
     BoringSSL's context with our SVID and the configured words. It has no trust store (see tls/verify.py).
@@ -105,6 +112,12 @@ def _native(material: "Material", tls: TlsConfig, alpn: tuple[str, ...], *, serv
         wire = b"".join(len(name).to_bytes(1, "big") + name.encode("ascii") for name in alpn)
         if not lib.bs_context_set_alpn(context, wire, len(wire)):
             raise MemoryError("BoringSSL took no ALPN list")
+    if not _can_sign_with(material.key):
+        raise Rejected(
+            Reason.CONFIG_FAULT,
+            "BoringSSL signs with RSA, with ECDSA on P-256, P-384 and P-521, and with Ed25519; our key is none of "
+            "these, and needs `tls.engine: openssl`",
+        )
     chain = boring.Blobs([certificate.public_bytes(Encoding.DER) for certificate in material.chain])
     key = material.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     if not lib.bs_context_set_identity(context, chain.pointers, chain.lengths, chain.count, key, len(key)):

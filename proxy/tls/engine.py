@@ -125,7 +125,7 @@ def find_engine(tls: TlsConfig) -> TlsEngine:
 def missing(why: str) -> str:
     """Why there is no BoringSSL, and what to do about it."""
     return (
-        f"tls.engine is boringssl, which is not installed here ({why}): build it with `make engine`, install the wheel "
+        f"the engine boringssl is not installed here ({why}): build it with `make engine`, install the wheel "
         f"mtls-sidecar-boringssl, or use `auto` or `openssl`"
     )
 

@@ -144,6 +144,7 @@ class Verifier:
 
     verdicts:     how many good verdicts to remember; 0 judges every chain from the start
     certificates: the engine's parsing and path validation
+    Raises:       Rejected(CERTIFICATE_INVALID) when the engine cannot use an anchor
     """
 
     def __init__(
@@ -163,7 +164,11 @@ class Verifier:
             self._windows |= windows
             ders = list(windows)
             for purpose in Purpose:
-                self._stores[trust_domain, purpose] = certificates.trust_store(ders, purpose.value)
+                try:
+                    self._stores[trust_domain, purpose] = certificates.trust_store(ders, purpose.value)
+                except ValueError as error:
+                    detail = f"the bundle of {trust_domain} holds what this TLS engine cannot use: {error}"
+                    raise Rejected(Reason.CERTIFICATE_INVALID, detail) from error
 
     def verify(self, chain: list[Any], purpose: Purpose, now: float) -> PeerIdentity:
         """

@@ -23,7 +23,7 @@ def test_boringssl_that_is_not_installed_is_a_fault_that_says_how_to_get_it(monk
     with pytest.raises(ConfigFaults) as caught:
         judge_engine(TlsConfig(engine=Engine.BORINGSSL), file="sidecar.yaml")
     assert str(caught.value) == (
-        "sidecar.yaml: tls.engine: tls.engine is boringssl, which is not installed here (No module named "
+        "sidecar.yaml: tls.engine: the engine boringssl is not installed here (No module named "
         "'mtls_sidecar_boringssl'): build it with `make engine`, install the wheel mtls-sidecar-boringssl, or use "
         "`auto` or `openssl`"
     )

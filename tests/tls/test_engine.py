@@ -1,11 +1,15 @@
 """Which engine a configuration gets."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from proxy.core.config import DEFAULT_GROUPS, GROUPS, Engine, TlsConfig
 from proxy.core.reasons import Reason, Rejected
 from proxy.tls.engine import boringssl_is_broken, find_engine, installed_versions, openssl_engine
-from tests import engines
+from proxy.tls.keys import PrivateKey
+from tests import engines, minting
+from tests.tls import pairs
+from tests.tls.meetings import meet
 
 
 def broken() -> None:
@@ -49,3 +53,36 @@ def test_a_boringssl_that_is_installed_and_broken_is_told_from_one_that_is_not_t
     assert boringssl_is_broken() == "undefined symbol: _ZdlPvm"
     monkeypatch.setattr("proxy.tls.engine._DISTRIBUTION", "mtls_sidecar_no_such_engine")
     assert boringssl_is_broken() is None
+
+
+@pytest.mark.parametrize("key", [ed448.Ed448PrivateKey.generate(), ec.generate_private_key(ec.SECP256K1())])
+def test_a_key_that_boringssl_cannot_sign_with_is_a_fault_that_says_which_engine_can(key: PrivateKey) -> None:
+    engines.require(Engine.BORINGSSL)
+    root = minting.authority()
+    svid = root.issue(minting.CART, now=minting.clock(), lifetime_s=60, key=key)
+    with pairs.using(Engine.BORINGSSL), pytest.raises(Rejected) as caught:
+        pairs.server(root, svid=svid)
+    assert (caught.value.reason, "`tls.engine: openssl`" in caught.value.detail) == (Reason.CONFIG_FAULT, True)
+
+
+def test_an_ecdsa_key_on_p_521_serves_on_both() -> None:
+    root = minting.authority()
+    svid = root.issue(minting.CART, now=minting.clock(), lifetime_s=60, key=ec.generate_private_key(ec.SECP521R1()))
+    words = TlsConfig(groups=("X25519", "P-256", "P-521"))
+    for engine in engines.ENGINES:
+        engines.require(engine)
+        with pairs.using(engine):
+            assert meet(pairs.client(root, tls=words), pairs.server(root, svid=svid, tls=words)).reasons == (None, None)
+
+
+def test_an_anchor_that_boringssl_cannot_read_is_a_refusal_and_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines.require(Engine.BORINGSSL)
+    monkeypatch.setattr("proxy.tls.boringbinding.TrustStore.__init__", unreadable)
+    with pairs.using(Engine.BORINGSSL), pytest.raises(Rejected) as caught:
+        pairs.verifier_of({"example.org": minting.authority()})
+    assert caught.value.reason == Reason.CERTIFICATE_INVALID
+    assert caught.value.detail == "the bundle of example.org holds what this TLS engine cannot use: certificate 1"
+
+
+def unreadable(*_: object) -> None:
+    raise ValueError("certificate 1")

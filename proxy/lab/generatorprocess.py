@@ -50,10 +50,14 @@ class Worker:
                 self._loop.release()
                 return Report()
 
-    def _prepare(self, order: Prepare) -> Report:
+    def close(self) -> None:
+        """End what was prepared, with all that is open."""
         if self._loop is not None:
             self._loop.close()
             self._loop = None
+
+    def _prepare(self, order: Prepare) -> Report:
+        self.close()
         plan = order.plan
         family, address = resolve(plan.address)
         self._loop = loop = LoadLoop(plan, LoadContext(plan.credentials, plan.offer), family, address, self._watched)

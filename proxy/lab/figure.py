@@ -58,3 +58,8 @@ class Figure:
     panels: tuple[Panel, ...]
     headers: tuple[str, ...]
     table: tuple[tuple[str, ...], ...]
+
+    @property
+    def left_out(self) -> int:
+        """How many rows of the table are not drawn, because nobody could tell so many apart."""
+        return len(self.table) - sum(len(panel.series) for panel in self.panels)

@@ -4,13 +4,14 @@ as a table. lab/plots.py turns them into pictures and decides nothing.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from proxy.lab.contrasts import by_rate, by_rtt, contrasts, cost_measure, nearest
 from proxy.lab.difference import Difference
 from proxy.lab.figure import Figure, Panel, Series, Shape
 from proxy.lab.latencies import Latencies
 from proxy.lab.measures import BY_KEY, Measure, Unit
-from proxy.lab.panels import MOST_SERIES, hue_field, hues_of, panels_of
+from proxy.lab.panels import MOST_LINES, hue_field, hues_of, panels_of
 from proxy.lab.results import Mode, Result, Row, Workload, latencies
 from proxy.lab.stats import Estimate
 from proxy.lab.words import amount, change, labels, spread
@@ -39,14 +40,15 @@ def figures(result: Result, difference: Difference | None = None) -> list[Figure
         if not rows:
             continue
         near = nearest(rows)
-        made += [_bars(near, BY_KEY[key]) for key in _BARS]
+        made += [_bars(near, BY_KEY[key], result.rows) for key in _BARS]
         cost = cost_measure(near)
-        made += [_gap(near, cost) if cost else None, _distribution(near), *_series(rows)]
+        made += [_gap(near, cost, result.rows) if cost else None, _distribution(near, result.rows)]
+        made += [_lines(by_rtt(rows), _RTT, result.rows), _lines(by_rate(rows), _RATE, result.rows)]
     return [one for one in made if one is not None]
 
 
-def _bars(rows: Sequence[Row], measure: Measure) -> Figure | None:
-    having = [row for row in rows if measure.figure(row) is not None][:MOST_BARS]
+def _bars(rows: Sequence[Row], measure: Measure, among: Sequence[Row]) -> Figure | None:
+    having = [row for row in rows if measure.figure(row) is not None]
     if not having:
         return None
     panels = tuple(
@@ -54,7 +56,7 @@ def _bars(rows: Sequence[Row], measure: Measure) -> Figure | None:
             title,
             tuple(Series(label, hue, light, ((0.0, _sure(measure.figure(row))),)) for label, hue, light, row in bars),
         )
-        for title, bars in panels_of(having)
+        for title, bars in panels_of(having[:MOST_BARS], among, most=MOST_BARS)
     )
     workload = having[0].scenario.workload
     named = list(zip(labels([row.scenario for row in having]), having, strict=True))
@@ -75,7 +77,7 @@ def _bars(rows: Sequence[Row], measure: Measure) -> Figure | None:
     )
 
 
-def _distribution(rows: Sequence[Row]) -> Figure | None:
+def _distribution(rows: Sequence[Row], among: Sequence[Row]) -> Figure | None:
     """The share of handshakes that took at most so long, of all rounds together."""
     having = [(row, held) for row in rows if (held := _all_latencies(row)) is not None]
     if not having:
@@ -85,9 +87,9 @@ def _distribution(rows: Sequence[Row]) -> Figure | None:
     panels = tuple(
         Panel(
             title,
-            tuple(Series(label, hue, light, _cdf(by_row[id(row)])) for label, hue, light, row in lines[:MOST_SERIES]),
+            tuple(Series(label, hue, light, _cdf(by_row[id(row)])) for label, hue, light, row in lines[:MOST_LINES]),
         )
-        for title, lines in panels_of(kept)
+        for title, lines in panels_of(kept, among)
     )
     percents = (50.0, 90.0, 99.0, 99.9, 100.0)
     named = list(zip(labels([row.scenario for row in kept]), kept, strict=True))
@@ -126,12 +128,12 @@ def _cdf(held: Latencies) -> tuple[tuple[float, Estimate], ...]:
     return tuple(points)
 
 
-def _gap(rows: Sequence[Row], measure: Measure) -> Figure | None:
+def _gap(rows: Sequence[Row], measure: Measure, among: Sequence[Row]) -> Figure | None:
     """Full and resumed side by side, joined by a line."""
     pairs = contrasts(rows, "mode", measure, Mode.FULL)[:MOST_BARS]
     if not pairs:
         return None
-    hues = hues_of(rows, field := hue_field(rows))
+    hues = hues_of(among, field := hue_field(rows))
     names = labels([one.base.scenario for one in pairs], ("mode",))
     series = tuple(
         Series(name, hues[getattr(one.base.scenario, field)], False, ((0.0, one.base_figure), (1.0, one.other_figure)))
@@ -161,18 +163,23 @@ def _gap(rows: Sequence[Row], measure: Measure) -> Figure | None:
     )
 
 
-def _series(rows: Sequence[Row]) -> list[Figure | None]:
-    """The cost by round-trip time, and latency by the rate offered, where there is more than one."""
-    p50, p99 = BY_KEY["p50"], BY_KEY["p99"]
-    return [
-        _lines(by_rtt(rows), p50, "rtt_s", Unit.SECONDS, "Latency by network round trip", "network round trip added"),
-        _lines(by_rate(rows), p99, "rate", Unit.PER_SECOND, "Latency p99 by rate offered", "rate offered"),
-    ]
+class _Varied(NamedTuple):
+    """A quantity that a figure has along its lower axis: a field of the scenario, and the measure that is drawn."""
+
+    field: str
+    unit: Unit
+    measure: str
+    title: str
+    axis: str
 
 
-def _lines(
-    groups: Sequence[Sequence[Row]], measure: Measure, field: str, unit: Unit, title: str, x_title: str
-) -> Figure | None:
+_RTT = _Varied("rtt_s", Unit.SECONDS, "p50", "Latency by network round trip", "network round trip added")
+_RATE = _Varied("rate", Unit.PER_SECOND, "p99", "Latency p99 by rate offered", "rate offered")
+
+
+def _lines(groups: Sequence[Sequence[Row]], varied: _Varied, among: Sequence[Row]) -> Figure | None:
+    """Each group as a line over what varies in it; only where there is something to join."""
+    measure, field = BY_KEY[varied.measure], varied.field
     groups = [group for group in groups if sum(measure.figure(row) is not None for row in group) > 1]
     if not groups:
         return None
@@ -183,10 +190,10 @@ def _lines(
             heading,
             tuple(
                 Series(label, hue, light, _points(following[id(row)], measure, field))
-                for label, hue, light, row in lines[:MOST_SERIES]
+                for label, hue, light, row in lines[:MOST_LINES]
             ),
         )
-        for heading, lines in panels_of(firsts, (field,))
+        for heading, lines in panels_of(firsts, among, (field,))
     )
     xs = sorted({getattr(row.scenario, field) for group in groups for row in group})
     names = labels([row.scenario for row in firsts], (field,))
@@ -196,17 +203,18 @@ def _lines(
         table.append((name, *(amount(figure.value if (figure := at.get(x)) else None, measure.unit) for x in xs)))
     return Figure(
         key=f"{_key(measure, firsts[0])}_by_{field.removesuffix('_s')}",
-        title=title,
+        title=varied.title,
         shape=Shape.LINES,
-        alt=f"{title}: "
+        alt=f"{varied.title}: "
         + "; ".join(
-            f"{row[0]}: from {row[1]} at {amount(xs[0], unit)} to {row[-1]} at {amount(xs[-1], unit)}" for row in table
+            f"{row[0]}: from {row[1]} at {amount(xs[0], varied.unit)} to {row[-1]} at {amount(xs[-1], varied.unit)}"
+            for row in table
         ),
         unit=measure.unit,
-        x_title=x_title,
-        x_unit=unit,
+        x_title=varied.axis,
+        x_unit=varied.unit,
         panels=panels,
-        headers=("", *(amount(x, unit) for x in xs)),
+        headers=("", *(amount(x, varied.unit) for x in xs)),
         table=tuple(table),
     )
 

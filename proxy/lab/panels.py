@@ -12,7 +12,8 @@ from proxy.lab.results import Mode, Row
 from proxy.lab.words import aspects
 
 MOST_PANELS = 6
-MOST_SERIES = 8  # the colours that a colour-blind reader can tell apart
+MOST_HUES = 8  # the colours that a colour-blind reader can tell apart
+MOST_LINES = 2 * MOST_HUES  # each of them whole and dashed
 _HUES = ("side", "security", "version", "key", "group", "cipher")
 
 
@@ -34,7 +35,7 @@ def hue_field(rows: Iterable[Row]) -> str:
 def hues_of(rows: Sequence[Row], field: str) -> dict[object, int]:
     """The colour of each value of that aspect, by its number."""
     values = dict.fromkeys(getattr(row.scenario, field) for row in rows)
-    return {value: number % MOST_SERIES for number, value in enumerate(values)}
+    return {value: number % MOST_HUES for number, value in enumerate(values)}
 
 
 def _grouped(rows: Sequence[Row], field: str, hidden: Iterable[str]) -> dict[str, list[Row]]:
@@ -64,14 +65,20 @@ def _is_light(row: Row) -> bool:
     return row.scenario.mode is Mode.RESUMED
 
 
-def panels_of(rows: Sequence[Row], hidden: tuple[str, ...] = ()) -> list[tuple[str, list[Drawn]]]:
-    """Panels with labelled, coloured rows; where every panel would hold one row, the rows share a single one."""
+def panels_of(
+    rows: Sequence[Row], among: Sequence[Row], hidden: tuple[str, ...] = (), most: int = MOST_PANELS
+) -> list[tuple[str, list[Drawn]]]:
+    """
+    Panels with labelled, coloured rows; where every panel would hold one row, the rows share a single one.
+
+    among: whose colours these are: all rows of a document, so that a side has one colour in all figures
+    """
     field = hue_field(rows)
-    hues, modes = hues_of(rows, field), len({row.scenario.mode for row in rows})
+    hues, modes = hues_of(among, field), len({row.scenario.mode for row in rows})
     groups = _grouped(rows, field, ("mode", *hidden))
     if len(groups) > 1 and all(len(group) == 1 for group in groups.values()):
         alone = [(title, row) for title, (row,) in groups.items()]
-        return [("", [Drawn(title, at % MOST_SERIES, _is_light(row), row) for at, (title, row) in enumerate(alone)])]
+        return [("", [Drawn(title, at % MOST_HUES, _is_light(row), row) for at, (title, row) in enumerate(alone)])]
     return [
         (
             title,
@@ -80,5 +87,5 @@ def panels_of(rows: Sequence[Row], hidden: tuple[str, ...] = ()) -> list[tuple[s
                 for row in group
             ],
         )
-        for title, group in list(groups.items())[:MOST_PANELS]
+        for title, group in list(groups.items())[:most]
     ]

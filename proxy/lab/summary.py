@@ -97,7 +97,7 @@ def caveats(result: Result) -> list[str]:
 
 
 def _costs(rows: Sequence[Row], measure: Measure, kind: Kind) -> list[str]:
-    """What the dearest and the cheapest of the plain rows cost; of the sidecar alone where peers are compared."""
+    """What the cheapest and the dearest full row cost; of the first side alone where there are several."""
     ours = rows[0].scenario.side
     plain = [
         (row, figure.value)
@@ -105,11 +105,10 @@ def _costs(rows: Sequence[Row], measure: Measure, kind: Kind) -> list[str]:
         if row.scenario.mode is not Mode.RESUMED and row.scenario.side == ours and not row.fault
         if (figure := measure.figure(row)) is not None
     ]
-    if not plain:
+    several = len({row.scenario.side for row in rows}) > 1
+    if not plain or (several and kind is Kind.RELAY):  # its sides are not alike: its own notes say what each adds
         return []
-    subject = _SUBJECTS[rows[0].scenario.workload]
-    if kind is Kind.COMPARE:
-        subject += f" ({ours})"
+    subject = _SUBJECTS[rows[0].scenario.workload] + (f" on {ours}" if several else "")
     named = dict(zip((id(row) for row, _ in plain), labels([row.scenario for row, _ in plain]), strict=True))
     cheapest, dearest = min(plain, key=lambda one: one[1]), max(plain, key=lambda one: one[1])
     words = f"{amount(cheapest[1], measure.unit)} ({named[id(cheapest[0])]})"
@@ -123,30 +122,41 @@ def _costs(rows: Sequence[Row], measure: Measure, kind: Kind) -> list[str]:
 
 
 def _contrast_sentences(rows: Sequence[Row], measure: Measure) -> list[str]:
-    """One sentence for each aspect in which the rows differ, and each value of it."""
-    bases = {"security": Security.PLAINTEXT, "version": "1.2", "mode": Mode.FULL, "key": None, "side": None}
+    """One sentence for each aspect in which the rows differ, and each value of it; one for all sides."""
+    bases = {"security": Security.PLAINTEXT, "version": "1.2", "mode": Mode.FULL, "key": None}
     sentences = []
     for field, base in bases.items():
-        found: dict[object, list[Contrast]] = {}
-        for one in contrasts(rows, field, measure, base):
-            found.setdefault(getattr(one.other.scenario, field), []).append(one)
-        sentences += [_contrast_sentence(field, group) for group in list(found.values())[:_MOST_SENTENCES]]
+        groups = _by_value(contrasts(rows, field, measure, base), field)
+        sentences += [f"{_subject(field, group)}: {_span(field, group)}." for group in groups[:_MOST_SENTENCES]]
+    sides = _by_value(contrasts(rows, "side", measure), "side")
+    if sides:
+        said = "; ".join(f"{group[0].other.scenario.side} {_span('side', group)}" for group in sides)
+        sentences.append(f"Against {sides[0][0].base.scenario.side}, {measure.title}: {said}.")
     return sentences
 
 
-def _contrast_sentence(field: str, group: Sequence[Contrast]) -> str:
-    measure = group[0].measure
+def _by_value(found: Sequence[Contrast], field: str) -> list[list[Contrast]]:
+    groups: dict[object, list[Contrast]] = {}
+    for one in found:
+        groups.setdefault(getattr(one.other.scenario, field), []).append(one)
+    return list(groups.values())
+
+
+def _subject(field: str, group: Sequence[Contrast]) -> str:
     new, old = (aspects(row.scenario)[field] for row in (group[0].other, group[0].base))
+    return f"{new[0].upper()}{new[1:]} against {old}, {group[0].measure.title}"
+
+
+def _span(field: str, group: Sequence[Contrast]) -> str:
+    """From the least to the most that the pairs of a group differ by."""
+    if all(one.is_noise for one in group):
+        return "no difference beyond noise"
     ordered = sorted(group, key=lambda one: one.factor.value)
-    names = dict(zip(map(id, ordered), labels([one.other.scenario for one in ordered], (field,)), strict=True))
-    alike = _how_much(ordered[0]) == _how_much(ordered[-1])
-    ends = [ordered[0]] if alike else [ordered[0], ordered[-1]]
-    if all(one.is_noise for one in ordered):
-        said = "no difference beyond noise"
-    else:
-        said = " to ".join(_how_much(one) + ("" if alike else f" ({names[id(one)]})") for one in ends)
-    subject = new if field == "side" else f"{new[0].upper()}{new[1:]}"
-    return f"{subject} against {old}, {measure.title}: {said}."
+    least, most = ordered[0], ordered[-1]
+    if _how_much(least) == _how_much(most):
+        return _how_much(least)
+    names = labels([one.other.scenario for one in ordered], (field,))
+    return f"{_how_much(least)} ({names[0]}) to {_how_much(most)} ({names[-1]})"
 
 
 def _how_much(contrast: Contrast) -> str:

@@ -68,7 +68,7 @@ def aspects(scenario: Scenario) -> dict[str, str]:
     """
     Every aspect of a scenario that has something to say, by its field, in the order in which a row is called by them.
 
-    A client certificate and a chain of one are what mutual TLS has anyway: only their absence is said.
+    What goes without saying is left out: a client certificate in mutual TLS and none without it, a chain of one.
     """
     named = {
         "side": scenario.side,
@@ -79,7 +79,7 @@ def aspects(scenario: Scenario) -> dict[str, str]:
         "mode": scenario.mode.value if scenario.mode else "",
         "group": scenario.group or "",
         "cipher": scenario.cipher or "",
-        "client_certificate": "" if scenario.client_certificate else "no client certificate",
+        "client_certificate": "no client certificate" if _lacks_certificate(scenario) else "",
         "chain_length": {0: "chain not known", 1: ""}.get(scenario.chain_length, f"chain of {scenario.chain_length}"),
         "rtt_s": f"RTT +{amount(scenario.rtt_s, Unit.SECONDS)}" if scenario.rtt_s else "RTT +0",
         "concurrency": "" if scenario.concurrency is None else f"{scenario.concurrency:,} in flight",
@@ -87,6 +87,10 @@ def aspects(scenario: Scenario) -> dict[str, str]:
         "message_bytes": "" if scenario.message_bytes is None else amount(scenario.message_bytes, Unit.BYTES),
     }
     return {field: word for field, word in named.items() if word}
+
+
+def _lacks_certificate(scenario: Scenario) -> bool:
+    return scenario.security is Security.MUTUAL_TLS and not scenario.client_certificate
 
 
 def labels(scenarios: Sequence[Scenario], without: Iterable[str] = ()) -> list[str]:

@@ -55,8 +55,12 @@ class Browser:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.wait()
+        try:
+            self._ask("Browser.close", {}, None)
+            self._process.wait(_ANSWER_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
         os.close(self._to)
         os.close(self._from)
 

@@ -90,7 +90,17 @@ def test_a_distribution_rises_to_one() -> None:
             assert (xs, shares, shares[-1]) == (sorted(xs), sorted(shares), 1.0)
 
 
+def test_a_side_has_one_colour_in_all_figures() -> None:
+    """Also where one of them has no figure of a measure, as nobody reads the CPU of a connection without a proxy."""
+    rows = [row_of(round_of(cpu_us=None), side="direct"), row_of(side="sidecar"), row_of(side="haproxy")]
+    for figure in figures(result_of(*rows)):
+        hues = {series.label: series.hue for panel in figure.panels for series in panel.series}
+        assert hues | {"direct": 0, "sidecar": 1, "haproxy": 2} == {"direct": 0, "sidecar": 1, "haproxy": 2}
+
+
 def test_a_matrix_of_many_rows_is_cut_and_not_a_picture_without_end() -> None:
     rows = [row_of(round_of(), version="1.3", concurrency=number) for number in range(1, 100)]
     for figure in figures(result_of(*rows)):
-        assert sum(len(panel.series) for panel in figure.panels) <= MOST_BARS
+        drawn = sum(len(panel.series) for panel in figure.panels)
+        assert drawn <= MOST_BARS
+        assert figure.left_out == len(rows) - drawn  # the table has them all

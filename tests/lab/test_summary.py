@@ -5,7 +5,7 @@ import pytest
 
 from proxy.core.reasons import Reason
 from proxy.lab.difference import difference
-from proxy.lab.results import Kind, Maximum, Result
+from proxy.lab.results import Maximum, Result
 from proxy.lab.summary import comparison, summary
 from tests.lab.documents import SCENARIO, result_of, round_of, row_of
 from tests.lab.samples import handshakes, peers, relay
@@ -63,9 +63,10 @@ def test_round_trips_that_were_counted_are_not_guessed_from_latencies() -> None:
 
 
 def test_peers_are_told_against_the_first_side() -> None:
-    assert sentence(peers(), "haproxy against sidecar").startswith(
-        "haproxy against sidecar, server CPU per handshake: 8"
-    )
+    said = sentence(peers(), "Against sidecar, ")
+    assert said.startswith("Against sidecar, server CPU per handshake: haproxy 8")
+    assert [side for side in ("haproxy", "nginx", "envoy") if f"{side} " not in said] == []
+    assert sentence(peers(), "A full handshake on sidecar: server CPU per handshake 6")
     assert sentence(peers(), "Not whole") == "Not whole: envoy, TLS 1.3, resumed: envoy resumed no session in TLS 1.3."
 
 
@@ -137,7 +138,3 @@ def test_a_comparison_of_the_same_says_noise_and_what_is_missing() -> None:
         "Rows that only the first file has, 1: TLS 1.2, full.",
     ]
     assert comparison(difference(run(700), both))[-1] == "Rows that only the second file has, 1: TLS 1.2, full."
-
-
-def test_a_comparison_of_proxies_names_ours() -> None:
-    assert sentence(msgspec.structs.replace(peers(), kind=Kind.COMPARE), "A full handshake (sidecar): ")

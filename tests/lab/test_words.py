@@ -61,7 +61,7 @@ OTHERS = {
     "key": "RSA-2048",
     "group": None,
     "cipher": "TLS_AES_128_GCM_SHA256",
-    "client_certificate": False,
+    "client_certificate": False,  # said of mutual TLS alone
     "chain_length": 2,
     "rtt_s": 0.02,
     "concurrency": None,

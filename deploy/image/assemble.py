@@ -47,6 +47,7 @@ LEFT_OUT = (
     "_tkinter*",
     "turtle*",
     "venv",
+    "nis*",
     "curses",
     "_curses*",
     "readline*",

@@ -86,9 +86,16 @@ def test_a_scanner_finds_what_it_is_made_of(image: Image) -> None:
     assert (image.root / "etc" / "os-release").is_file()
 
 
-def test_it_lives_rotates_and_drains_as_the_restricted_user(image: Image, net: Network, state: Path) -> None:
+@pytest.mark.parametrize("engine", ["openssl", "boringssl"])
+def test_it_lives_rotates_and_drains_as_the_restricted_user(
+    image: Image, net: Network, state: Path, engine: str
+) -> None:
+    if engine == "boringssl" and not dockerfile.has_engine():
+        assert "CI" not in os.environ, "CI has to run `make engine`"
+        pytest.skip("needs the BoringSSL engine: make engine")
     app = net.inside(lambda: App(echo))
-    config = {**CONFIG, "inbound": [{**CONFIG["inbound"][0], "upstream": text_of(app.address)}]}  # type: ignore[dict-item]
+    listener = {**CONFIG["inbound"][0], "upstream": text_of(app.address)}  # type: ignore[dict-item]
+    config = {**CONFIG, "inbound": [listener], "tls": {"engine": engine}}
     (state / "config").mkdir()
     (state / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     assert run(image, "certs", "ca", "example.org", "--out", "/tmp/ca", state=state).returncode == 0
@@ -117,9 +124,10 @@ def test_it_lives_rotates_and_drains_as_the_restricted_user(image: Image, net: N
             assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
-    events = [line["event"] for line in map(json.loads, log.read_text().splitlines())]
-    assert events[-2:] == ["draining", "drained"]
-    assert "internal error" not in events
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["tls_engine"] for line in lines if line["event"] == "starting"] == [engine]
+    assert [line["event"] for line in lines][-2:] == ["draining", "drained"]
+    assert [line for line in lines if line["event"] == "internal error"] == []
 
 
 _WRITABLE = """

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pages.annotations import generate_annotation_pages
 from pages.chart import generate_chart_pages
 from pages.configuration import generate_config_pages
 from pages.metrics import generate_metric_pages
@@ -20,6 +21,7 @@ PAGES: tuple[Callable[[], dict[str, str]], ...] = (
     generate_config_pages,
     generate_reason_pages,
     generate_metric_pages,
+    generate_annotation_pages,
     generate_chart_pages,
 )
 

@@ -5,6 +5,8 @@ Nothing is injected that `mtls-sidecar validate` would refuse: a slip in an anno
 the person who makes it, and not by a container that does not start.
 """
 
+from functools import lru_cache
+
 import yaml
 
 from proxy.core.configfile import ConfigFaults, read_config
@@ -60,6 +62,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+@lru_cache(maxsize=256)  # the replicas of a workload have one configuration, and reading it is most of a review's cost
 def _checked(text: str) -> str:
     if len(text.encode()) > MAX_FILE_BYTES:
         raise Refused([f"The configuration would be longer than {MAX_FILE_BYTES} bytes."])

@@ -19,7 +19,6 @@ CONFIGURATIONS = [
     block for page in PAGES for block in blocks_of(page) if block.language == "yaml" and "identity:" in block.text
 ]
 COMMAND_LINES = [(page, line) for page in PAGES for line in commands_of(page)]
-NO_COMMANDS_YET = {"inject"}
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.page.name}-{block.text.splitlines()[0]}")
@@ -50,10 +49,6 @@ def options_of(*command: str) -> set[str]:
         [sys.executable, "-m", "proxy", *command, "--help"], capture_output=True, text=True, check=True, timeout=60
     )
     return set(re.findall(r"--[a-z][a-z-]*", shown.stdout))
-
-
-def test_what_the_readme_calls_not_there_yet_is_not_there() -> None:
-    assert available_commands().keys() & NO_COMMANDS_YET == set()
 
 
 def test_every_command_is_in_the_readme_or_the_changelog() -> None:

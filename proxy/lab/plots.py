@@ -9,6 +9,7 @@ reading. Text stays text, in the reader's own font; and nothing in a label is ev
 import io
 import logging
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,9 @@ def _render(figure: Figure, width: Width, suffix: str, *, title: bool) -> bytes:
             _title(canvas, figure.title)
         out = io.BytesIO()
         metadata = {"Date": None} if suffix == "svg" else {}
-        canvas.savefig(out, format=suffix, dpi=160, metadata=metadata, transparent=suffix == "svg")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is a box in a PNG, and no more
+            canvas.savefig(out, format=suffix, dpi=160, metadata=metadata, transparent=suffix == "svg")
     return out.getvalue()
 
 

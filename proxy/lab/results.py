@@ -282,12 +282,22 @@ def read(path: str) -> Result:
 
 
 def write(path: str, result: Result) -> None:
-    """Write the document whole or not at all, by renaming; Raises: OSError with the path."""
+    """
+    Write the document: whole or not at all, by renaming, where the path is a file's or new.
+
+    A device or a pipe (/dev/stdout, /dev/null) is written to as it is: renaming would put a file in its place.
+
+    Raises: OSError with the path
+    """
     data = encode(result)
-    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    place = Path(os.path.realpath(path))  # what a symbolic link leads to, so that the link stays one
+    if place.exists() and not place.is_file():
+        place.write_bytes(data)
+        return
+    aside = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         aside.write_bytes(data)
-        aside.replace(path)
+        aside.replace(place)
     finally:
         aside.unlink(missing_ok=True)
 

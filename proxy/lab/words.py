@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from proxy.lab.measures import Unit
 from proxy.lab.results import Row, Scenario, Security
 from proxy.lab.stats import Estimate
+from proxy.ops.printable import printable
 
 UNKNOWN = "–"
 
@@ -86,7 +87,7 @@ def aspects(scenario: Scenario) -> dict[str, str]:
         "rate": "" if scenario.rate is None else f"{number(scenario.rate)}/s offered",
         "message_bytes": "" if scenario.message_bytes is None else amount(scenario.message_bytes, Unit.BYTES),
     }
-    return {field: word for field, word in named.items() if word}
+    return {field: printable(word) for field, word in named.items() if word}
 
 
 def _lacks_certificate(scenario: Scenario) -> bool:

@@ -58,6 +58,15 @@ def test_a_label_is_neither_markup_nor_mathematics() -> None:
     assert "$\\frac{1}{2}$" in picture
 
 
+def test_a_label_of_any_letters_is_drawn(tmp_path: Path) -> None:
+    rows = [row_of(round_of(), side=side) for side in ("代理\x07\x00\x1b[31m\n", "sidecar")]
+    figure = next(iter(figures(result_of(*rows, kind=Kind.COMPARE))))
+    save(figure, tmp_path)
+    picture = inline(figure, Width.NARROW)
+    assert "代理" in picture
+    assert not re.search(r"[\x00-\x08\x0b-\x1f]", picture)
+
+
 def test_the_same_figure_is_drawn_alike() -> None:
     assert inline(BY_SHAPE[Shape.GAP], Width.WIDE) == inline(BY_SHAPE[Shape.GAP], Width.WIDE)
 

@@ -1,6 +1,7 @@
 """The result document: round trips, and a sentence for everything that is none."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,32 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write(str(path), RESULT)
     assert read(str(path)) == RESULT
     assert list(tmp_path.iterdir()) == [path]  # nothing is left beside it
+
+
+def test_a_device_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(str(pipe), RESULT)
+        assert os.read(reader, len(TEXT) + 1) == encode(RESULT)
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    link = tmp_path / "latest.json"
+    link.symlink_to(tmp_path / "result.json")
+    write(str(link), RESULT)
+    assert link.is_symlink()
+    assert read(str(tmp_path / "result.json")) == RESULT
+
+
+@pytest.mark.parametrize("path", ["", "/", "/nowhere/result.json", "/dev/null/result.json"])
+def test_a_place_that_takes_no_file_is_an_oserror(path: str) -> None:
+    with pytest.raises(OSError, match="directory"):
+        write(path, RESULT)
 
 
 def test_unknown_is_null_and_not_zero() -> None:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from proxy.cli.childprocess import terminated_like_interrupted
+
 EXTRA = "bench"
 _EXTRA_MODULES = ("hdrh", "jinja2", "matplotlib", "psutil", "tqdm")
 
@@ -77,5 +79,6 @@ def run(args: argparse.Namespace) -> int:
     if args.run_subcommand is None:
         args.print_help(sys.stderr)
         return 2
-    status: int = args.run_subcommand(args)
+    with terminated_like_interrupted():  # a run that is stopped leaves no server behind
+        status: int = args.run_subcommand(args)
     return status

@@ -10,15 +10,13 @@ way out, Ctrl-C and SIGTERM included.
 import argparse
 import contextlib
 import io
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from proxy.cli.childprocess import NotShown
+from proxy.cli.childprocess import NotShown, terminated_like_interrupted
 from proxy.cli.demo_report import Report
 
 BUDGET_S = 90.0  # far beyond the 10 s that it takes: a machine may be slow, but a demo must not be endless
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a word that this terminal cannot show must not end the demo
     report = Report(as_json=args.json)
     try:
-        with _folder(args.keep) as folder, _terminated_like_interrupted():
+        with _folder(args.keep) as folder, terminated_like_interrupted():
             _play(folder, report)
     except BrokenPipeError:
         raise  # whoever read our output has seen enough: cli/main.py knows what to do
@@ -96,16 +94,3 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     if any(keep.iterdir()):
         raise FileExistsError(0, "the folder is not empty", str(keep))
     yield keep
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: through every `finally`, so that no child is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

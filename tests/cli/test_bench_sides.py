@@ -2,8 +2,10 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from proxy.cli.bench_sides import Beside, Column, Table, print_sides
@@ -149,3 +151,21 @@ def test_what_cannot_be_is_refused_with_what_can(words: list[str], said: str) ->
     done = run(*words)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_run_that_is_stopped_leaves_no_server_behind(tmp_path: Path) -> None:
+    """SIGTERM is what a job that took too long gets."""
+    command = package_command("proxy", "bench", "compare", *SHORT, "--peers", "none", "--rounds", "100")
+    environment = package_environment() | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        deadline = time.monotonic() + 60.0
+        while not list(tmp_path.glob("*/*-inbound.log")):
+            assert time.monotonic() < deadline
+            with pytest.raises(subprocess.TimeoutExpired):  # it has not ended by itself
+                running.wait(0.05)
+        running.terminate()
+        _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (130, b"")
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert [line for line in lines if any(str(tmp_path) in word for word in line)] == []
+    assert list(tmp_path.iterdir()) == []

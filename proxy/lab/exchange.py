@@ -64,7 +64,8 @@ class Exchange:
                 return Rejected(
                     Reason.HANDSHAKE_TIMEOUT,
                     "the client was done, but neither a session ticket nor a byte came: nothing says that the server "
-                    "has accepted it. Where the server sends no tickets, let the client ask for a byte (--send)",
+                    "has accepted it. Where the server sends no tickets, or only with its first bytes (BoringSSL does, "
+                    "and so Envoy), let the client ask for a byte (--send)",
                 )
             return Rejected(Reason.UPSTREAM_TIMEOUT, "no byte came back for what was sent after the handshake")
         if self.want is Want.WRITE:

@@ -9,8 +9,13 @@ import gc
 import os
 
 import pytest
+from hypothesis import settings
 
 from tests.programs import find_program
+
+# A test is true or false, on a busy machine as well: no example has a deadline, and in CI every run tries the same ones.
+settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("house")
 
 
 def pytest_collection_finish() -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.lab.difference import difference
@@ -70,12 +70,14 @@ def test_another_expression_is_refused_with_what_would_be_one(text: str, sentenc
     assert sentence in str(refusal.value)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=250))
 def test_junk_is_refused(text: str) -> None:
     with pytest.raises(BadGate):
         parse(text)
 
 
+@settings(deadline=None)
 @given(
     key=st.sampled_from(sorted(BY_KEY)),
     operator=st.sampled_from(["<", ">", "<=", ">="]),

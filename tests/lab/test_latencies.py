@@ -22,6 +22,7 @@ def test_a_percentile_is_true_to_three_digits() -> None:
     assert [held.percentile(percent) for percent in (50, 90, 99, 100)] == pytest.approx([0.5, 0.9, 0.99, 1], rel=1e-3)
 
 
+@settings(deadline=None)
 @given(recorded=SECONDS)
 def test_percentiles_in_one_pass_are_the_percentiles(recorded: list[float]) -> None:
     held, percents = latencies(*recorded), (50.0, 90.0, 99.0, 99.9, 100.0)
@@ -37,12 +38,14 @@ def test_what_is_out_of_range_counts_as_the_end_of_the_range() -> None:
     assert [(round(seconds * 1e6), count) for seconds, count in held.buckets()] == [(LOWEST_US, 2), (HIGHEST_US, 1)]
 
 
+@settings(deadline=None)
 @given(first=SECONDS, second=SECONDS)
 def test_the_sum_of_two_is_what_one_had_recorded(first: list[float], second: list[float]) -> None:
     parts = (Latencies.decode(latencies(*part).encode()) for part in (first, second))
     assert Latencies.sum(parts) == latencies(*first, *second)
 
 
+@settings(deadline=None)
 @given(recorded=SECONDS)
 def test_decoding_gives_back_every_bucket(recorded: list[float]) -> None:
     held = latencies(*recorded)
@@ -89,6 +92,7 @@ def test_every_prefix_is_refused() -> None:
             Latencies.decode(text[:length])
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=200))
 def test_junk_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="it is no encoded HdrHistogram"):
@@ -96,7 +100,7 @@ def test_junk_is_refused(text: str) -> None:
 
 
 @given(seed=st.integers(0, 2**32), junk=st.binary(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_noise_in_the_buckets_is_refused_or_read(seed: int, junk: bytes) -> None:
     """The library's decoder is C: whatever the bytes, the worst is a ValueError."""
     payload = bytearray(zlib.decompress(base64.b64decode(latencies(0.001, 0.1, 3.0).encode())[8:]))

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.lab.stats import Estimate, Verdict, median, paired_ratio, ratio, verdict
@@ -78,6 +78,7 @@ def test_the_critical_rank_for_five_and_five_is_the_table_s() -> None:
     assert (change.low, change.high) == (quotients[2], quotients[-3])
 
 
+@settings(deadline=None)
 @given(new=st.lists(POSITIVE, min_size=1, max_size=12), old=st.lists(POSITIVE, min_size=1, max_size=12))
 def test_a_ratio_lies_within_its_own_interval_and_turns_around(new: list[float], old: list[float]) -> None:
     there, back = ratio(new, old), ratio(old, new)
@@ -88,6 +89,7 @@ def test_a_ratio_lies_within_its_own_interval_and_turns_around(new: list[float],
     assert (1 / back.high, 1 / back.low) == pytest.approx((there.low, there.high))
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40))
 def test_a_median_is_the_library_s_and_lies_in_its_interval(values: list[float]) -> None:
     estimate = median(values)

@@ -135,6 +135,6 @@ def _run(command: str, folders: dict[str, Path], variables: dict[str, str]) -> N
         env={**os.environ, **variables, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -85,6 +85,7 @@ def test_only_one_shot_services_see_the_key_of_the_ca() -> None:
     assert {SERVICES[name]["network_mode"] for name in users} == {"none"}
 
 
+@pytest.mark.timeout(400)  # it may be the first that needs the image
 @pytest.mark.needs("bwrap", "setpriv", "nsenter", "ip", "nft", "curl")
 def test_the_example_works(image: Image, tmp_path: Path) -> None:
     """Its own commands, users and mounts, in two network namespaces; /etc/hosts is Docker's name server here."""

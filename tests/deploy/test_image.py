@@ -24,7 +24,10 @@ from tests.e2e.apps import App, echo
 from tests.e2e.tlspeers import client_context, what_is_seen
 from tests.e2e.waiting import PATIENCE_S, text_of, until
 
-pytestmark = pytest.mark.needs("bwrap", "setpriv", "nsenter", "ip", "nft")
+pytestmark = [
+    pytest.mark.needs("bwrap", "setpriv", "nsenter", "ip", "nft"),
+    pytest.mark.timeout(400),  # the first one builds the image, from an index that may be slow
+]
 
 MOST_BYTES = 130 * 1000 * 1000  # what docs/image.md says, and some room
 PROGRAM = dockerfile.entry_point()

@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from tests.programs import find_program
 
-# A test is true or false, on a busy machine as well: no example has a deadline, and in CI every run tries the same ones.
+# A test is true or false, on a busy machine as well: no example has a deadline, and CI tries the same ones every time.
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
 

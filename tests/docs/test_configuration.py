@@ -68,7 +68,7 @@ def test_every_key_is_in_the_page() -> None:
         with_inbound("x: 1"),
         with_top("tls: {min_version: 1.1}"),
         with_top("tls: {groups: [secp256r1]}"),
-        with_top("tls: {engine: boringssl}"),
+        with_top("tls: {engine: gnutls}"),
         with_top("timeouts: {idle_s: -1}"),
         with_top("timeouts: {idle_s: 10s}"),
         with_top("workers: 0"),

@@ -22,7 +22,7 @@ def test_a_percentile_is_true_to_three_digits() -> None:
     assert [held.percentile(percent) for percent in (50, 90, 99, 100)] == pytest.approx([0.5, 0.9, 0.99, 1], rel=1e-3)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(recorded=SECONDS)
 def test_percentiles_in_one_pass_are_the_percentiles(recorded: list[float]) -> None:
     held, percents = latencies(*recorded), (50.0, 90.0, 99.0, 99.9, 100.0)

@@ -10,9 +10,6 @@ The load generator as its users see it: some processes that begin together, and 
 nothing is under way. Everything that can go wrong is raised as LoadFault: a sentence, with what to do.
 """
 
-import os
-import select
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,9 +22,10 @@ from proxy.core.reasons import Reason
 from proxy.lab.advice import with_advice
 from proxy.lab.fleet import Fleet
 from proxy.lab.latencies import Latencies
+from proxy.lab.linechild import LineChild
+from proxy.lab.loadfault import LoadFault as LoadFault  # what this interface raises
 from proxy.lab.plan import ClosedLoop, Hold, Order, Plan, Prepare, Release, Report, Start
 from proxy.lab.results import Round
-from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.loadclient import Negotiated
 
 MODULE = "proxy.lab.generatorprocess"
@@ -35,20 +33,6 @@ CLIENT_LIMITED = 0.9  # of a core that one generator process used or waited for:
 LATE_SHARE = 0.01  # of an open loop's arrivals that began late: more, and the client was limited too
 _TOGETHER_S = 0.02  # from the order to the common start
 _PATIENCE_S = 30.0  # beyond what a plan says that it takes
-_TICK_S = 0.25
-_KILL_S = 5.0
-
-
-class LoadFault(Exception):  # noqa: N818  # a finding about the target or this machine, not a bug
-    """
-    No figure can be had; str() is a sentence that says why, and what to do.
-
-    reason: where the target, or what is presented to it, is the cause
-    """
-
-    def __init__(self, message: str, reason: Reason | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,11 +120,11 @@ class Generators:
     ) -> None:
         self._fleet = fleet or Fleet()
         self._waiting = waiting
-        self._children: list[_Child] = []
+        self._children: list[LineChild] = []
         self._plan: Plan | None = None
         try:
             for _ in range(processes):
-                self._children.append(_Child(cores))
+                self._children.append(LineChild("a generator process", MODULE, cores=cores))
         except BaseException:
             self.close()
             raise
@@ -203,9 +187,12 @@ class Generators:
 
     def _ask(self, orders: Iterable[Order], within_s: float) -> list[Report]:
         for child, order in zip(self._children, orders, strict=True):
-            child.tell(order)
+            child.tell(msgspec.json.encode(order))
         deadline = time.monotonic() + within_s + _PATIENCE_S
-        reports = [child.report(deadline, self._waiting) for child in self._children]
+        reports = [
+            msgspec.json.decode(child.hear(deadline - time.monotonic(), self._waiting), type=Report)
+            for child in self._children
+        ]
         for report in reports:
             if report.fatal:
                 raise fault_of(report)
@@ -252,56 +239,3 @@ def fault_of(report: Report) -> LoadFault:
 def _total(parts: list[int | None]) -> int | None:
     known = [part for part in parts if part is not None]
     return sum(known) if len(known) == len(parts) else None
-
-
-class _Child:
-    """One generator process and its two pipes."""
-
-    def __init__(self, cores: Iterable[int] | None) -> None:
-        self.process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            package_command(MODULE),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=package_environment(),
-            process_group=0,  # Ctrl-C is for the command, which ends its children
-        )
-        if cores is not None:
-            os.sched_setaffinity(self.process.pid, cores)  # it has no thread yet; those to come inherit
-
-    def tell(self, order: Order) -> None:
-        """Hand over an order. Raises: LoadFault when the process has ended"""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(msgspec.json.encode(order) + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            raise self._lost() from None
-
-    def report(self, deadline: float, waiting: Callable[[], None]) -> Report:
-        """Wait for the answer to the last order. Raises: LoadFault"""
-        stdout = self.process.stdout
-        assert stdout is not None
-        while not select.select([stdout], [], [], _TICK_S)[0]:
-            if time.monotonic() > deadline:
-                raise LoadFault("a generator process does not answer: this machine is too busy, or it hangs")
-            waiting()
-        line = stdout.readline()
-        if not line:
-            raise self._lost()
-        return msgspec.json.decode(line, type=Report)
-
-    def close(self) -> None:
-        """End it: the end of its stdin is enough, unless it hangs."""
-        for stream in (self.process.stdin, self.process.stdout):
-            try:
-                stream and stream.close()
-            except OSError:
-                pass
-        try:
-            self.process.wait(_KILL_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def _lost(self) -> LoadFault:
-        return LoadFault(f"a generator process ended unexpectedly (status {self.process.wait(_KILL_S)})")

@@ -4,13 +4,14 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from proxy.lab.generator import LoadFault
+from proxy.lab.loadfault import LoadFault
 from proxy.ops.ownmodule import package_command, package_environment
 
+TICK_S = 0.25  # between two calls of `waiting`
 _KILL_S = 5.0
 _MOST_BYTES = 4 << 20  # of a line: a histogram in full has a tenth of it
 
@@ -45,21 +46,29 @@ class LineChild:
 
     def ask(self, line: bytes, within_s: float) -> bytes:
         """Say a line and wait for the answer. Raises: LoadFault"""
+        self.tell(line)
+        return self.hear(within_s)
+
+    def tell(self, line: bytes) -> None:
+        """Say a line. Raises: LoadFault when the process has ended"""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line + b"\n")
             self.process.stdin.flush()
         except OSError:
             raise self._lost() from None
-        return self.hear(within_s)
 
-    def hear(self, within_s: float) -> bytes:
-        """Wait for a line. Raises: LoadFault"""
+    def hear(self, within_s: float, waiting: Callable[[], None] = lambda: None) -> bytes:
+        """Wait for a line; `waiting` is called every TICK_S meanwhile. Raises: LoadFault"""
         stdout, deadline = self.process.stdout, time.monotonic() + within_s
         assert stdout is not None
         while b"\n" not in self._read:
-            if not select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise LoadFault(f"{self._what} does not answer: this machine is too busy, or it hangs")
+            left_s = deadline - time.monotonic()
+            if not select.select([stdout], [], [], max(0.0, min(left_s, TICK_S)))[0]:
+                if left_s <= TICK_S:
+                    raise LoadFault(f"{self._what} does not answer: this machine is too busy, or it hangs")
+                waiting()
+                continue
             more = os.read(stdout.fileno(), 65536)
             if not more or len(self._read) > _MOST_BYTES:
                 raise self._lost()

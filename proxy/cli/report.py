@@ -31,8 +31,9 @@ examples:
   kubectl get pods -A --no-headers -o custom-columns=:.status.podIP,:.metadata.namespace,:.metadata.name >pods.txt
   mtls-sidecar report plaintext --names pods.txt orders.log
 
-A source is http://HOST:PORT (admin: /metrics and /connections; health: /metrics), a URL of one of these pages, a file
-with a JSON log or with what such a page showed, or - for standard input. Logs say who; metrics are exact about whether.
+A source is http://HOST:PORT or unix:/PATH (admin: /metrics and /connections; health: /metrics), a URL of one of these
+pages, a file with a JSON log or with what such a page showed, or - for standard input. Logs say who; metrics are exact
+about whether.
 
 exit status: 0 STRICT is safe for every listener; 1 it is not, or too little is known to say; 2 a wrong argument, or a
 source that cannot be read (what the others say is printed all the same)

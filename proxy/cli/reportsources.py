@@ -11,6 +11,7 @@ import errno
 import http.client
 import os
 import select
+import socket
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ from proxy.ops.plaintextsources import (
 )
 
 STDIN = "-"
+UNIX = "unix:"
 ANSWER_S = 5.0  # an endpoint answers in milliseconds
 SILENCE_S = 60.0  # `kubectl logs` of a hundred Pods needs a while for its first line
 _CHUNK_BYTES = 256 * 1024
@@ -51,9 +53,28 @@ class Taken(msgspec.Struct, frozen=True):
     skipped: int = 0
 
 
+_Address = tuple[str, int] | str  # of TCP, or the path of a unix socket
+
+
 class _Answer(NamedTuple):
     status: int
     body: bytes
+
+
+class _Connection(http.client.HTTPConnection):
+    """One to either kind of address."""
+
+    def __init__(self, address: _Address) -> None:
+        self._address = address
+        host, port = ("localhost", 80) if isinstance(address, str) else address
+        super().__init__(host, port, timeout=ANSWER_S)
+
+    def connect(self) -> None:
+        if not isinstance(self._address, str):
+            return super().connect()
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_S)
+        return self.sock.connect(self._address)
 
 
 class Fetched(NamedTuple):
@@ -66,28 +87,26 @@ class Fetched(NamedTuple):
 
 def is_url(source: str) -> bool:
     """Whether it is an endpoint to ask, and no file."""
-    return "://" in source
+    return "://" in source or source.startswith(UNIX)
 
 
 def fetch(source: str, now: float) -> Fetched:
     """
     Ask an endpoint, whose answers `take` reads then. Many are asked at once, for one that is gone costs ANSWER_S.
 
-    source: http://HOST:PORT, or a URL of one of its pages
+    source: http://HOST:PORT, or a URL of one of its pages; unix:/path, as `admin.listen` has it
     Raises: SourceFault
     """
     with _clauses():
+        if source.startswith(UNIX):
+            return Fetched(source, now, _pages(source.removeprefix(UNIX), "localhost"))
         parts = urlsplit(source)
         if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
             raise SourceFault("an endpoint is written http://HOST:PORT, and speaks no TLS")
         address, name = (parts.hostname, parts.port or 80), parts.netloc
         if parts.path not in ("", "/"):
             return Fetched(name, now, (_get(address, parts.path, name),))
-        bodies = [_get(address, "/metrics", name)]
-        answer = _ask(address, "/connections", name)
-        if answer.status == http.client.OK:  # the health listener has no such page
-            bodies.append(answer.body)
-        return Fetched(name, now, tuple(bodies))
+        return Fetched(name, now, _pages(address, name))
 
 
 def take(source: str, evidence: Evidence, now: float, advance: Callable[[int], object]) -> Taken:
@@ -133,7 +152,13 @@ def _take_body(body: bytes, name: str, evidence: Evidence, at: float) -> str:
     return "metrics"
 
 
-def _get(address: tuple[str, int], path: str, host: str) -> bytes:
+def _pages(address: _Address, host: str) -> tuple[bytes, ...]:
+    metrics = _get(address, "/metrics", host)
+    answer = _ask(address, "/connections", host)
+    return (metrics, answer.body) if answer.status == http.client.OK else (metrics,)  # health has no such page
+
+
+def _get(address: _Address, path: str, host: str) -> bytes:
     answer = _ask(address, path, host)
     if answer.status != http.client.OK:
         hint = ": reach it as 127.0.0.1, or take the health listener" if answer.status == http.client.FORBIDDEN else ""
@@ -141,8 +166,8 @@ def _get(address: tuple[str, int], path: str, host: str) -> bytes:
     return answer.body
 
 
-def _ask(address: tuple[str, int], path: str, host: str) -> _Answer:
-    with contextlib.closing(http.client.HTTPConnection(*address, timeout=ANSWER_S)) as connection:
+def _ask(address: _Address, path: str, host: str) -> _Answer:
+    with contextlib.closing(_Connection(address)) as connection:
         connection.request("GET", path, headers={"Host": host})
         with connection.getresponse() as response:  # one that is not read to its end keeps the socket
             body = response.read(MAX_BODY_BYTES + 1)

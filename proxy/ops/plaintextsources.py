@@ -125,6 +125,7 @@ def read_connections(body: bytes, source: str, at: float, evidence: Evidence) ->
     except msgspec.MsgspecError as error:
         raise ValueError(f"it is not what /connections shows: {error}") from None
     sidecar = evidence.sidecar(Kind.METRICS, source)
+    sidecar.saw(at)
     for one in connections:
         speaks = _SPEAKS.get(one.security or "")
         if one.direction == Direction.INBOUND and speaks is not None:

@@ -110,6 +110,32 @@ def test_nobody_there_is_a_fault() -> None:
     assert fault(f"http://127.0.0.1:{port}") == "Connection refused"
 
 
+def test_a_unix_socket_is_an_endpoint_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+
+    class UnixServer(http.server.HTTPServer):
+        address_family = socket.AF_UNIX
+
+        def server_bind(self) -> None:
+            self.socket.bind("admin.sock")
+            self.server_name, self.server_port = "localhost", 80
+
+    class UnixEndpoint(Endpoint):
+        def address_string(self) -> str:
+            return "unix"
+
+    with UnixServer("admin.sock", UnixEndpoint) as server:  # type: ignore[arg-type]
+        server.pages, server.otherwise = {"/metrics": METRICS}, 404  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        what, evidence = taken("unix:admin.sock")
+        server.shutdown()
+        thread.join()
+    assert what.kind == "metrics"
+    assert list(evidence.listeners) == ["http"]
+    assert fault("unix:missing.sock") == "No such file or directory"
+
+
 def test_an_endpoint_that_says_nothing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reportsources, "ANSWER_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as server:

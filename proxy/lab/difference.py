@@ -34,6 +34,7 @@ class Change:
     One measure of one row in both documents; None where a document has no figure.
 
     factor: after / before with its interval; None where there is no ratio, or none that rounds can vouch for
+    fault:  why one of the rows is not whole
     """
 
     label: str
@@ -42,6 +43,7 @@ class Change:
     before: Estimate | None
     after: Estimate | None
     factor: Estimate | None
+    fault: str | None
 
     @property
     def verdict(self) -> Verdict:
@@ -119,7 +121,8 @@ def difference(before: Result, after: Result) -> Difference:
 
 def _change(measure: Measure, label: str, before: Row, after: Row) -> Change:
     # Extremes grow with the number of handshakes: no interval of theirs says that a change is real.
-    judged = measure.over is median
+    fault = after.fault or before.fault
+    judged = measure.over is median and fault is None
     return Change(
         label=label,
         measure=measure,
@@ -127,6 +130,7 @@ def _change(measure: Measure, label: str, before: Row, after: Row) -> Change:
         before=measure.figure(before),
         after=measure.figure(after),
         factor=ratio(measure.values(after), measure.values(before)) if judged else None,
+        fault=fault,
     )
 
 

@@ -3,7 +3,7 @@ What a report draws, as data: each figure knows its title, what it says in words
 as a table. lab/plots.py turns them into pictures and decides nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from proxy.lab.contrasts import by_rate, by_rtt, contrasts, cost_measure, nearest
@@ -17,6 +17,7 @@ from proxy.lab.stats import Estimate
 from proxy.lab.words import amount, change, labels, spread
 
 MOST_BARS = 40  # five proxies, two engines and the floor, in two versions, full and resumed, are 32
+_MOST_SAID = 12
 _BARS = (
     "cpu_per_handshake",
     "handshakes_per_s",
@@ -66,8 +67,9 @@ def _bars(rows: Sequence[Row], measure: Measure, among: Sequence[Row]) -> Figure
         title=f"{measure.title[0].upper()}{measure.title[1:]}"
         + (f", {workload}" if len(measure.workloads) > 1 else ""),
         shape=Shape.BARS,
-        alt=f"Bars of {measure.title}: "
-        + "; ".join(f"{label} {amount(figure.value, measure.unit)}" for label, figure in found),
+        alt=_alt(
+            f"Bars of {measure.title}", (f"{label} {amount(figure.value, measure.unit)}" for label, figure in found)
+        ),
         unit=measure.unit,
         x_title=measure.title,
         x_unit=measure.unit,
@@ -102,8 +104,7 @@ def _distribution(rows: Sequence[Row], among: Sequence[Row]) -> Figure | None:
         key=f"latency_{workload}",
         title=f"Latency of a {workload}",
         shape=Shape.DISTRIBUTION,
-        alt="Cumulative distribution of latencies: "
-        + "; ".join(f"{row[0]}: median {row[1]}, p99 {row[3]}" for row in table),
+        alt=_alt("Cumulative distribution of latencies", (f"{row[0]}: median {row[1]}, p99 {row[3]}" for row in table)),
         unit=Unit.SHARE,
         x_title="latency",
         x_unit=Unit.SECONDS,
@@ -152,8 +153,10 @@ def _gap(rows: Sequence[Row], measure: Measure, among: Sequence[Row]) -> Figure 
         key="full_and_resumed",
         title=f"Full and resumed: {measure.title}",
         shape=Shape.GAP,
-        alt="What resumption saves: "
-        + "; ".join(f"{name}: full {full}, resumed {resumed}, {by}" for name, full, resumed, by in table),
+        alt=_alt(
+            "What resumption saves",
+            (f"{name}: full {full}, resumed {resumed}, {by}" for name, full, resumed, by in table),
+        ),
         unit=measure.unit,
         x_title=measure.title,
         x_unit=measure.unit,
@@ -205,10 +208,12 @@ def _lines(groups: Sequence[Sequence[Row]], varied: _Varied, among: Sequence[Row
         key=f"{_key(measure, firsts[0])}_by_{field.removesuffix('_s')}",
         title=varied.title,
         shape=Shape.LINES,
-        alt=f"{varied.title}: "
-        + "; ".join(
-            f"{row[0]}: from {row[1]} at {amount(xs[0], varied.unit)} to {row[-1]} at {amount(xs[-1], varied.unit)}"
-            for row in table
+        alt=_alt(
+            varied.title,
+            (
+                f"{row[0]}: from {row[1]} at {amount(xs[0], varied.unit)} to {row[-1]} at {amount(xs[-1], varied.unit)}"
+                for row in table
+            ),
         ),
         unit=measure.unit,
         x_title=varied.axis,
@@ -240,7 +245,7 @@ def _changes(difference: Difference, measure: Measure) -> Figure | None:
         key=f"change_{measure.key}",
         title=f"Change of {measure.title}",
         shape=Shape.CHANGES,
-        alt=f"Change of {measure.title}: " + "; ".join(f"{row[0]} {row[1]}, {row[3]}" for row in table),
+        alt=_alt(f"Change of {measure.title}", (f"{row[0]} {row[1]}, {row[3]}" for row in table)),
         unit=Unit.SHARE,
         x_title="change",
         x_unit=Unit.SHARE,
@@ -248,6 +253,13 @@ def _changes(difference: Difference, measure: Measure) -> Figure | None:
         headers=("", "change", "interval", "verdict"),
         table=table,
     )
+
+
+def _alt(title: str, items: Iterable[str]) -> str:
+    """What a picture says, in as many words as somebody wants to hear."""
+    said = list(items)
+    more = f"; and {len(said) - _MOST_SAID} more, in the table" if len(said) > _MOST_SAID else ""
+    return f"{title}: {'; '.join(said[:_MOST_SAID])}{more}"
 
 
 def _key(measure: Measure, row: Row) -> str:

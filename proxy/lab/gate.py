@@ -163,8 +163,8 @@ def _judge_figure(gate: Gate, label: str, row: Row) -> Finding:
 
 def _judge_change(gate: Gate, change: Change) -> Finding:
     before, after = change.before, change.after
-    if before is None or after is None or change.row.fault is not None:
-        fault = change.row.fault or f"not measured {'before' if before is None else 'after'}"
+    if before is None or after is None or change.fault is not None:
+        fault = change.fault or f"not measured {'before' if before is None else 'after'}"
         return Finding(gate, Outcome.UNKNOWN, f"{change.label}: {fault}")
     moved = after.value - before.value
     if gate.limit is Limit.FACTOR:

@@ -36,6 +36,14 @@ def test_of_a_rate_more_is_better() -> None:
     assert change.is_better
 
 
+def test_a_row_that_is_not_whole_is_shown_and_not_judged() -> None:
+    after = run(900, 901, 902, 903)
+    faulty = msgspec.structs.replace(after.rows[0], fault="the target left")
+    for pair in ((run(700, 701, 702, 703), result_of(faulty)), (result_of(faulty), run(700, 701, 702, 703))):
+        (change,) = difference(*pair).changes(CPU)
+        assert (change.factor, change.is_worse, change.fault) == (None, False, "the target left")
+
+
 def test_extremes_are_shown_and_not_judged() -> None:
     (change,) = difference(run(700, 701, 702, 703), run(700, 701, 702, 703)).changes([BY_KEY["max"]])
     assert change.after is not None

@@ -60,7 +60,7 @@ def test_every_figure_has_its_words_and_its_table(result: Result) -> None:
         assert figure.alt
         assert figure.table
         assert all(len(row) == len(figure.headers) for row in figure.table)
-        assert all(row[1] in figure.alt for row in figure.table)
+        assert all(row[1] in figure.alt for row in figure.table[:12])
         assert sum(len(panel.series) for panel in figure.panels) <= len(figure.table) * 2
 
 
@@ -104,3 +104,4 @@ def test_a_matrix_of_many_rows_is_cut_and_not_a_picture_without_end() -> None:
         drawn = sum(len(panel.series) for panel in figure.panels)
         assert drawn <= MOST_BARS
         assert figure.left_out == len(rows) - drawn  # the table has them all
+        assert figure.alt.endswith("; and 87 more, in the table")

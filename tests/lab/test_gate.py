@@ -136,6 +136,7 @@ def test_a_row_with_a_fault_fails_even_with_good_figures() -> None:
     (finding,) = judge(parse("cpu_per_handshake > 900us"), faulty, None)
     assert (finding.outcome, finding.sentence) == (Outcome.UNKNOWN, "TLS 1.3, full: no session was resumed")
     assert outcomes("cpu_per_handshake > +10%", run(700), faulty) == [Outcome.UNKNOWN]
+    assert outcomes("cpu_per_handshake > +10%", faulty, run(700)) == [Outcome.UNKNOWN]
 
 
 @pytest.mark.parametrize(("text", "fails"), [("failure_share > 0%", True), ("failure_share > 2%", False)])

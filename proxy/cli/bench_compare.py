@@ -16,9 +16,11 @@ from proxy.lab.comparison import CONNECTIONS, MEASURED, line_up, meaning
 from proxy.lab.contest import contest, steps
 from proxy.lab.environment import environment
 from proxy.lab.generator import Generators, LoadFault
+from proxy.lab.meaning import disturbance
 from proxy.lab.peerconfigs import MAX_CONNECTIONS
 from proxy.lab.peers import PEERS
 from proxy.lab.results import Kind, Result
+from proxy.lab.servercpu import ProcessCpu, Waiting
 from proxy.lab.sides import allow_descriptors
 from proxy.lab.streams import StreamClient
 from proxy.lab.testbed import Testbed, split_cores
@@ -115,8 +117,10 @@ def _measure(args: argparse.Namespace) -> Result:
             bar.set_description_str(step)
             bar.update()
 
+        waiting = Waiting([ProcessCpu(field.ours)])
         rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
-    notes = [*meaning(rows), *field.notes, *([cores.note] if cores.note else [])]
+        disturbed = disturbance(waiting.share())
+    notes = [*meaning(rows), *disturbed, *field.notes, *([cores.note] if cores.note else [])]
     return Result(
         kind=Kind.COMPARE,
         started_at=started_at,

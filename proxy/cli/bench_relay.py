@@ -16,8 +16,10 @@ from proxy.lab.comparison import CONNECTIONS
 from proxy.lab.contest import contest, steps
 from proxy.lab.environment import environment
 from proxy.lab.generator import Generators, LoadFault
+from proxy.lab.meaning import disturbance
 from proxy.lab.relaycosts import DIRECT, DISABLED, MEASURED, line_up, meaning
 from proxy.lab.results import Kind, Result
+from proxy.lab.servercpu import ProcessCpu, Waiting
 from proxy.lab.sides import allow_descriptors
 from proxy.lab.streams import StreamClient
 from proxy.lab.testbed import Testbed, split_cores
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     except LoadFault as fault:
         print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
         return 1
-    print_sides(result, TABLES)
+    print_sides(result, [table._replace(caption=f"{table.caption}; TLS {args.tls}") for table in TABLES])
     return conclude(_PROGRAM, result, args.json)
 
 
@@ -109,7 +111,9 @@ def _measure(args: argparse.Namespace) -> Result:
             bar.set_description_str(step)
             bar.update()
 
+        waiting = Waiting([ProcessCpu(field.ours)])
         rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
+        disturbed = disturbance(waiting.share())
     return Result(
         kind=Kind.RELAY,
         started_at=started_at,
@@ -120,5 +124,5 @@ def _measure(args: argparse.Namespace) -> Result:
         configuration=configuration(args),
         certificates=bed.identities(args.key).certificates,
         sides=field.words,
-        notes=(*meaning(rows), *field.notes, *([cores.note] if cores.note else [])),
+        notes=(*meaning(rows), *disturbed, *field.notes, *([cores.note] if cores.note else [])),
     )

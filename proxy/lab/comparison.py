@@ -32,11 +32,12 @@ Start = Callable[[], Side]
 
 
 class Field(NamedTuple):
-    """Who takes part. words: what each side is, by its name; notes: who does not, and why"""
+    """Who takes part. words: what each side is, by its name; notes: who does not, and why; ours: the sidecars' pids"""
 
     entries: list[Entry]
     words: dict[str, str]
     notes: list[str]
+    ours: list[int]
 
 
 def line_up(
@@ -57,7 +58,7 @@ def line_up(
     starts: dict[str, Start] = {f"sidecar ({name})": partial(sidecar, bed, bench.key, name) for name in engines}
     starts |= {each.name: partial(peer, bed, each, bench.key) for each in peers if each.program() is not None}
     stranger = Stranger(bed.folder / "stranger", bench.key)
-    entries, words, notes = list[Entry](), dict[str, str](), list[str]()
+    entries, words, notes, ours = list[Entry](), dict[str, str](), list[str](), list[int]()
     for name, start in starts.items():
         progress(f"starting and trying {name}")
         try:
@@ -68,6 +69,7 @@ def line_up(
             continue
         words[name] = f"{side.words}; {seen}"
         entries += _entries(bed, bench, side, start, measured)
+        ours += side.pids if name.startswith("sidecar") else ()
     if not any(name.startswith("sidecar") for name in words):
         raise LoadFault("no sidecar takes part, so there is nothing to compare with: " + " ".join(notes))
     words[FLOOR] = FLOOR_WORDS
@@ -75,7 +77,7 @@ def line_up(
     missing = [f"{each.title} ({each.install})" for each in peers if each.program() is None]
     if missing:
         notes.append(f"Not installed here, so not compared: {', '.join(missing)}")
-    return Field(entries, words, notes)
+    return Field(entries, words, notes, ours)
 
 
 def _entries(bed: Testbed, bench: Bench, side: Side, start: Start, measured: Sequence[str]) -> Iterator[Entry]:

@@ -21,14 +21,19 @@ def notes(rows: Sequence[Row], waited: float | None = None) -> list[str]:
     waited: of the time in which the servers had something to do, the share for which others had their core
     """
     whole = [row for row in rows if row.fault is None and row.rounds]
-    if waited is not None and waited > DISTURBED:
-        disturbed = (
-            f"This machine had other work: the servers waited for their core {waited * 100:.0f} % of the time in which "
-            "they had something to do. Rates and latencies are worse than this machine can do, and vary; CPU per "
-            "handshake still holds."
-        )
-        return [*_round_trips(whole), disturbed]
-    return [*_round_trips(whole), *_pace(whole)]
+    disturbed = disturbance(waited)
+    return [*_round_trips(whole), *(disturbed or _pace(whole))]
+
+
+def disturbance(waited: float | None) -> list[str]:
+    """What it means that the servers had to wait for their core; nothing where they hardly did, or nobody knows."""
+    if waited is None or waited <= DISTURBED:
+        return []
+    return [
+        f"This machine had other work: the servers waited for their core {waited * 100:.0f} % of the time in which "
+        "they had something to do. Rates and latencies are worse than this machine can do, and vary; CPU time still "
+        "holds."
+    ]
 
 
 def _round_trips(rows: Sequence[Row]) -> Iterator[str]:

@@ -52,7 +52,7 @@ def line_up(
         "two sidecars": partial(two_sidecars, bed, bench.key, engines[0]),
     }
     stranger = Stranger(bed.folder / "stranger", bench.key)
-    entries, words, notes = list[Entry](), dict[str, str](), [NO_TLS_MODE]
+    entries, words, notes, ours = list[Entry](), dict[str, str](), [NO_TLS_MODE], list[int]()
     for name, start in starts.items():
         progress(f"starting {name}")
         try:
@@ -65,13 +65,14 @@ def line_up(
             continue
         words[name] = side.words + seen
         entries += _entries(bed, bench, side, start, measured)
+        ours += side.pids if name.startswith("sidecar") else ()
     if "connection" in measured:
         words[FLOOR] = FLOOR_WORDS
         bottom = stack.enter_context(Floor(bed.cores.server))
         entries += [
             floor(bench, bottom, bed.identities(bench.key), Work.FULL, mutual=mutual) for mutual in (False, True)
         ]
-    return Field(entries, words, notes)
+    return Field(entries, words, notes, ours)
 
 
 def meaning(rows: Sequence[Row]) -> list[str]:

@@ -117,7 +117,8 @@ def two_sidecars(bed: Testbed, key: str, engine: str) -> Side:
     """What a mesh has between two apps: plaintext into an outbound sidecar, mutual TLS to an inbound one."""
     inner = sidecar(bed, key, engine)
     outer = bed.outbound(key, inner.address, engine=engine)
-    words = f"outbound sidecar, mutual TLS, inbound sidecar; the CPU and memory of both; engine {engine}"
+    words = "outbound sidecar (which resumes its sessions, as it does by default), mutual TLS, inbound sidecar; the CPU"
+    words += f" and memory of both; engine {engine}"
     return Side("two sidecars", words, outer.address, (outer.pid, *inner.pids), Security.MUTUAL_TLS)
 
 

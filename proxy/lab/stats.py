@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 CONFIDENCE = 0.95
+NEGLIGIBLE = 0.001  # nobody acts on less; counts that hardly vary, such as bytes, differ by it and say nothing
 ENOUGH = 0.9  # what an interval has to cover before a change is believed, or denied
 _EXACT_UP_TO = 40  # rounds on each side; from there on the normal approximation of U is true to three digits
 
@@ -83,6 +84,8 @@ def paired_ratio(new: Sequence[float], old: Sequence[float], confidence: float =
 
 def verdict(change: Estimate) -> Verdict:
     """Judge a ratio: is it another number than 1, beyond what the rounds vary anyway?"""
+    if abs(change.value - 1) < NEGLIGIBLE:
+        return Verdict.NOISE
     if change.coverage < ENOUGH:
         return Verdict.TOO_FEW
     if change.low > 1:

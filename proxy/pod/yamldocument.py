@@ -11,6 +11,7 @@ that the record of the injection leads to: then a file that was edited in betwee
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -42,7 +43,7 @@ class Document:
     One document. marker: `---` or `...`, empty for the first; text: all behind it; line: where the text begins
 
     value: what it holds, None where that is of no interest
-    node:  the same with its comments; None for JSON
+    node:  the same with its comments, which writing another value changes; None for JSON
     """
 
     marker: str
@@ -74,17 +75,22 @@ class Document:
         self.value = plain(self.node)
 
     def with_value(self, value: Any) -> "Document":
-        """The same document with another value, parsed."""
-        text = self._rewritten(value)
-        return self._successor(text if not self.marker or text[:1].isspace() else f"\n{text}")
+        """
+        The same document with another value, parsed. Its nodes are spent then.
+
+        Raises: Refused where it cannot be written so that it is read as that value again
+        """
+        for text in self._written(value):
+            written = self._successor(text, value)
+            if written is not None:
+                return written
+        raise Refused(["This document cannot be written with a sidecar so that it means the same."])
 
     def restored(self, value: Any) -> "Document":
         """The document as it was before the injection that `value` is without."""
-        if self.memory:
-            before = _recall(self.text, self.memory)
-            if before is not None and _holds(before, value):
-                return self._successor(before)
-        return self.with_value(value)
+        before = _recall(self.text, self.memory) if self.memory else None
+        remembered = self._successor(before, value) if before is not None else None
+        return remembered or self.with_value(value)
 
     def remembering(self, before: "Document", way_back: "Document") -> str:
         """The text to write, with a memory of `before` where the way back ends elsewhere."""
@@ -97,23 +103,31 @@ class Document:
         """Another value in the style of this document: a neighbour of it."""
         return _write_json(self.text, value) if self.node is None else _dump(_yaml(self.text), adopt(value))
 
-    def _successor(self, text: str) -> "Document":
-        document = Document(self.marker, text, self.line)
-        document.parse()
-        return document
+    def _successor(self, text: str, value: Any) -> "Document | None":
+        """The document of another text, if that text holds the value."""
+        separated = not self.marker or not text or text[:1].isspace()
+        document = Document(self.marker, text if separated else f"\n{text}", self.line)
+        try:
+            document.parse()
+        except Refused:
+            return None
+        return document if document.value == value else None
 
-    def _rewritten(self, value: Any) -> str:
+    def _written(self, value: Any) -> Iterator[str]:
+        """The text with another value, from what keeps most of its author's hand to what keeps none of it."""
         if self.node is None:
-            return _write_json(self.text, value)
-        yaml, node = _yaml(self.text), _load(self.text)
+            yield _write_json(self.text, value)
+            return
+        yaml, node = _yaml(self.text), self.node
         base = _dump(yaml, node)
         if isinstance(node, CommentedMap):
             graft(node, self.value, value)
         theirs = _dump(yaml, node)
-        if not _holds(theirs, value):
-            theirs = _dump(yaml, adopt(value))  # merge keys in the way: right, if without comments
         merged = merge(base, self.text, theirs)
-        return merged if merged is not None and _holds(merged, value) else theirs
+        if merged is not None:
+            yield merged
+        yield theirs
+        yield _dump(yaml, adopt(value))  # merge keys may be in the way of a graft
 
 
 def _load(text: str, line: int = 1) -> Any:
@@ -147,13 +161,6 @@ def _write_json(text: str, value: Any) -> str:
     indent = _JSON_INDENT.match(text)
     written = json.dumps(value, indent=len(indent[1]) if indent else None, ensure_ascii=False)
     return written + ("\n" if text.endswith("\n") else "")
-
-
-def _holds(text: str, value: Any) -> bool:
-    try:
-        return bool(plain(_load(text)) == value)
-    except Refused:
-        return False
 
 
 def _dump(yaml: YAML, node: Any) -> str:

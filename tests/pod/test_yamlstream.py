@@ -100,7 +100,7 @@ def test_a_memory_that_is_damaged_is_not_believed(memory: str) -> None:
         ("# c\n\nkind: Pod\napiVersion: v1\n", "x.yaml:3: Pod without a name: It has no spec."),
         (POD.replace("app", "istio-proxy"), "x.yaml:1: Pod one: The Pod has Istio's container"),
         ("apiVersion: v1\nkind: Pod\nspec: &a {containers: [*a]}\n", "x.yaml:1: "),
-        ("kind: Pod\na: " + "[" * 2000, "This is no YAML"),
+        ("kind: Pod\na: " + "[" * 150 + "]" * 150, "too large or too deep"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(text: str, words: str) -> None:

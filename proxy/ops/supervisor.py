@@ -218,7 +218,11 @@ class Supervisor:
                 listening.sock.close()  # and its file stays, if it has one: workers still accept there
             self._draining, self._sockets = self._sockets, {}
         within_s = timeouts.drain_s + DRAIN_MARGIN_S if timeouts.drain_s > 0 else None
-        for handle, answer in await self._fleet.ask_all(Drain(), within_s=within_s):
+        serving = [handle for handle in self._fleet.handles if handle.status is not None]
+        for handle in self._fleet.handles:
+            if handle not in serving:
+                handle.kill()  # it is still starting: it has nobody to serve yet, and would begin to
+        for handle, answer in await self._fleet.ask_all(Drain(), within_s=within_s, of=serving):
             if isinstance(answer, str):
                 handle.kill()
         self._log.info("drained")

@@ -153,10 +153,12 @@ def test_a_job_ends_its_sidecar_when_it_has_ended(node: Node, pki: Pki) -> None:
     assert sidecar.wait() == 0
 
 
-def test_what_is_under_way_at_sigterm_is_served_and_may_still_call_others(node: Node, pki: Pki) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_under_way_at_sigterm_is_served_and_may_still_call_others(node: Node, pki: Pki, workers: int) -> None:
     """The app needs an upstream to answer what it was asked before: inbound is closed first, outbound last."""
     a, b, c = node.pod("a"), node.pod("b"), node.pod("c")
-    of_a, of_b, of_c = (sidecar_of(pod, pki, name) for pod, name in ((a, "a"), (b, "b"), (c, "c")))
+    of_a, of_c = (sidecar_of(pod, pki, name) for pod, name in ((a, "a"), (c, "c")))
+    of_b = sidecar_of(b, pki, "b", workers=workers)
     c.app(echo, PORT)
     asked, go_on = threading.Event(), threading.Event()
 

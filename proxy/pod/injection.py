@@ -59,11 +59,13 @@ def inject(pod: Json, defaults: Settings, *, owner_kind: str = "Pod", config_map
     plan, rewritten = _decide(metadata, pod["spec"], settings, owner_kind)
     assert settings.identity is not None, "its absence is an obstacle"
     identity = identity_parts(settings, settings.identity, pod["spec"])
-    files = {CONFIG: sidecar_config(settings, plan, identity.section, rewritten.entries, pod["spec"])}
+    config = sidecar_config(settings, plan, identity.section, rewritten.entries, pod["spec"])
+    files = {CONFIG: config.text}
     if identity.helper_config:
         files[HELPER_CONFIG] = identity.helper_config
     _add(pod, settings, plan, identity, rewritten, files, config_map)
-    told = (*_told(settings, plan, identity, rewritten), *notes(pod["spec"], settings))
+    told = (*_told(settings, plan, identity, rewritten), *notes(pod["spec"], settings, plan))
+    told += tuple(f"Warning: {warning}." for warning in config.warnings)
     named = tuple((_file(annotation), text) for annotation, text in files.items())
     return Injected(pod, told, named if config_map else ())
 

@@ -7,6 +7,7 @@ one that does not start.
 
 from collections.abc import Iterator
 
+from proxy.core.config import Mode
 from proxy.pod.names import ADMIN_PORT, CONTAINERS, GID, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, UID
 from proxy.pod.podshape import Json, containers_of
 from proxy.pod.portplan import PortPlan
@@ -63,7 +64,7 @@ def port_conflicts(spec: Json, plan: PortPlan, settings: Settings) -> Iterator[s
                 )
 
 
-def notes(spec: Json, settings: Settings) -> Iterator[str]:
+def notes(spec: Json, settings: Settings, plan: PortPlan) -> Iterator[str]:
     """What is no obstacle, and yet changes what the sidecar is worth."""
     if spec.get("shareProcessNamespace"):
         yield (
@@ -74,6 +75,8 @@ def notes(spec: Json, settings: Settings) -> Iterator[str]:
         yield "Warning: excluded inbound ports are reachable in plaintext, by anybody, whatever the mode."
     if settings.intercept and settings.ports:
         yield "Warning: ports that are not among `ports` are reachable in plaintext, by anybody."
+    if settings.rewrite_probes is False and plan.intercepted and plan.default != Mode.DISABLE:
+        yield "Warning: probes are not rewritten, so kubelet's come in plaintext: STRICT refuses them."
     if not settings.intercept and (settings.ports is None or settings.ports):
         yield (
             "Without interception the app's own ports stay reachable beside the sidecar: have the app listen on "

@@ -6,10 +6,12 @@ the person who makes it, and not by a container that does not start.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import yaml
 
 from proxy.core.configfile import ConfigFaults, read_config
+from proxy.core.configwarnings import warnings_of
 from proxy.core.configyaml import MAX_FILE_BYTES
 from proxy.pod.names import HEALTH_PORT, OUTBOUND_PORT
 from proxy.pod.podshape import Json
@@ -22,7 +24,16 @@ _GRACE_S = 30  # Kubernetes' default of terminationGracePeriodSeconds
 _SPARE_S = 2  # to exit in before kubelet loses its patience
 
 
-def sidecar_config(settings: Settings, plan: PortPlan, identity: Json, app_probes: tuple[Json, ...], spec: Json) -> str:
+class Written(NamedTuple):
+    """A configuration that the proxy takes; warnings: what it takes and yet is hardly meant."""
+
+    text: str
+    warnings: tuple[str, ...]
+
+
+def sidecar_config(
+    settings: Settings, plan: PortPlan, identity: Json, app_probes: tuple[Json, ...], spec: Json
+) -> Written:
     """Write the configuration. Raises: Refused with every fault that the reader finds in it."""
     config: Json = {"identity": identity, **inbound_sections(settings, plan)}
     if settings.outbound:
@@ -44,7 +55,8 @@ def sidecar_config(settings: Settings, plan: PortPlan, identity: Json, app_probe
     for name, section in settings.config:
         both = isinstance(section, dict) and isinstance(config.get(name), dict)
         config[name] = {**config[name], **section} if both else section  # type: ignore[dict-item]
-    return _checked(_write(config))
+    text = _write(config)
+    return Written(text, _judge(text))
 
 
 def _write(config: Json) -> str:
@@ -63,14 +75,14 @@ class _Dumper(yaml.SafeDumper):
 
 
 @lru_cache(maxsize=256)  # the replicas of a workload have one configuration, and reading it is most of a review's cost
-def _checked(text: str) -> str:
+def _judge(text: str) -> tuple[str, ...]:
+    """What the reader finds odd in a configuration. Raises: Refused with what it finds faulty."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise Refused([f"The configuration would be longer than {MAX_FILE_BYTES} bytes."])
     try:
-        read_config(text.encode(), file="")
+        return warnings_of(read_config(text.encode(), file=""))
     except ConfigFaults as faults:
         raise Refused(
             f"The sidecar's configuration would be faulty at {fault.path or 'its top level'}: {fault.message}."
             for fault in faults.faults
         ) from None
-    return text

@@ -376,3 +376,18 @@ def test_what_should_be_known_is_among_the_notes() -> None:
     notes = "\n".join(inject(pod(shareProcessNamespace=True), settings(exclude_inbound_ports="1")).notes)
     for words in ("shareProcessNamespace lets", "excluded inbound ports are reachable in plaintext", "native sidecar"):
         assert words in notes
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"rewrite_probes": "false"}, "kubelet's come in plaintext"),
+        ({"allow": "spiffe://exmaple.org/ns/web/**"}, "can match nobody"),
+        ({"ports": "80"}, "not among `ports` are reachable in plaintext"),
+        ({"intercept": "false", "ports": "80"}, "stay reachable beside the sidecar"),
+    ],
+)
+def test_what_weakens_the_protection_is_among_the_notes(texts: dict[str, str], words: str) -> None:
+    notes = [note for note in inject(pod(), settings(**texts)).notes if words in note]
+    assert len(notes) == 1
+    assert notes[0].endswith(".")

@@ -97,7 +97,7 @@ def read_log(lines: Iterable[bytes], source: str, evidence: Evidence, count: Log
 
 def read_metrics(text: str, source: str, at: float, evidence: Evidence) -> None:
     """
-    Take the body of /metrics, scraped at this moment, as evidence.
+    Take the body of /metrics, scraped at this moment, as evidence; or that of Prometheus' /federate.
 
     Raises: ValueError where it is no exposition of a sidecar's metrics
     """
@@ -105,12 +105,15 @@ def read_metrics(text: str, source: str, at: float, evidence: Evidence) -> None:
     ours = [(one.name.removeprefix(PREFIX), one.labels, one.value) for one in samples if one.name.startswith(PREFIX)]
     if not ours:
         raise ValueError(f"it has no metric whose name begins with {PREFIX}")
-    sidecar = evidence.sidecar(Kind.METRICS, source)
-    since = next((value for name, _, value in ours if name == "serving_since_timestamp_seconds"), 0.0)
-    # A sidecar that does not say since when it serves has covered no time.
-    sidecar.first, sidecar.last = (since if 0 < since < at else at), at
     for name, labels, value in ours:
-        if labels.get("direction") == Direction.INBOUND and "listener" in labels and math.isfinite(value):
+        if not math.isfinite(value):
+            continue
+        # Prometheus' /federate has many sidecars in one body, told apart by the labels that it has given them.
+        sidecar = evidence.sidecar(Kind.METRICS, labels.get("pod") or labels.get("instance") or source)
+        sidecar.saw(at)  # one that does not say since when it serves has covered no time
+        if name == "serving_since_timestamp_seconds" and 0 < value < at:
+            sidecar.saw(value)
+        if labels.get("direction") == Direction.INBOUND and "listener" in labels:
             _take_sample(name, labels, value, evidence.listener(labels["listener"], sidecar))
 
 

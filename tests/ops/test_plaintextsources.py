@@ -176,6 +176,22 @@ class TestMetrics:
         (sidecar,) = listener.sidecars.values()
         assert (sidecar.first, sidecar.last) == (AT - 100, AT)
 
+    def test_prometheus_has_many_sidecars_in_one_body(self) -> None:
+        at = 'direction="inbound",listener="http",security="plaintext"'
+        evidence = self.evidence(
+            f'mtls_sidecar_connections_total{{{at},pod="orders-1",instance="10.0.0.1:15021"}} 2 1795521600000\n'
+            f'mtls_sidecar_connections_total{{{at},pod="orders-2",instance="10.0.0.2:15021"}} 3 1795521600000\n'
+            f'mtls_sidecar_serving_since_timestamp_seconds{{pod="orders-1"}} {AT - 50}\n'
+            f'mtls_sidecar_serving_since_timestamp_seconds{{pod="orders-2"}} {AT - 70}\n'
+        )
+        assert {one.name: one.last - one.first for one in evidence.sidecars.values()} == {
+            "orders-1": 50,
+            "orders-2": 70,
+        }
+        listener = evidence.listeners["http"]
+        assert listener.words(listener.relayed) == {"plaintext": 5}
+        assert len(listener.sidecars) == 2
+
     def test_a_sidecar_that_does_not_say_since_when_covers_no_time(self) -> None:
         evidence = self.evidence('mtls_sidecar_connections_active{direction="inbound",listener="http"} 1\n')
         assert [(one.first, one.last) for one in evidence.sidecars.values()] == [(AT, AT)]

@@ -8,6 +8,7 @@ those are is a list, so that a slip in `kind` does not become one.
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,8 @@ import yaml
 from proxy import __version__
 from proxy.core.config import Config, Mode, TcpAddress
 from proxy.core.configfile import read_config
+from proxy.core.reasons import Reason
+from proxy.ops.metricfamilies import BY_NAME, PREFIX
 from proxy.pod.redirect import INBOUND_PORT, OWN_PORTS, PROXY_GID, PROXY_UID
 from tests.deploy.manifests import (
     CHART_VALUES,
@@ -42,6 +45,7 @@ CUSTOM = {
     ("cert-manager.io/v1", "ClusterIssuer"),
     ("cert-manager.io/v1", "Issuer"),
     ("monitoring.coreos.com/v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
 }
 DEFINITIONS = Path(sys.executable).parents[1] / "crds"  # `make interop`
 HEALTH_PORT = OWN_PORTS[-1]
@@ -219,6 +223,21 @@ def test_permissive_differs_from_strict_in_the_mode_alone() -> None:
     modes = [config["inbound"][0].pop("mode") for config in configs]
     assert modes == [Mode.STRICT, Mode.PERMISSIVE]
     assert configs[0] == configs[1]
+
+
+def test_alarms_ask_for_metrics_labels_and_reasons_that_there_are() -> None:
+    (rule,) = kustomized(OVERLAYS / "strict").of("PrometheusRule")
+    alarms = [alarm for group in rule["spec"]["groups"] for alarm in group["rules"]]
+    assert len({alarm["alert"] for alarm in alarms}) == len(alarms)
+    for alarm in alarms:
+        (name,) = re.findall(rf"{PREFIX}(\w+)", alarm["expr"])
+        known = {*BY_NAME[name].labels, "namespace", "pod"}  # the last two are Prometheus' own
+        (grouped,) = re.findall(r"by \(([^)]*)\)", alarm["expr"])
+        matched = re.findall(r"(\w+)(?:=~|!~|!=|=)\"([^\"]*)\"", alarm["expr"])
+        shown = set(re.findall(r"\$labels\.(\w+)", str(alarm["annotations"])))
+        assert {*grouped.split(", "), *(label for label, _ in matched)} <= known, alarm["alert"]
+        assert shown <= set(grouped.split(", ")), alarm["alert"]
+        assert {word for label, text in matched if label == "reason" for word in text.split("|")} <= set(Reason)
 
 
 def test_the_csi_overlay_may_ask_for_the_certificate_that_it_mounts() -> None:

@@ -78,6 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"which of {','.join(PEERS)} (default: all that are installed), or none",
     )
     add_sides(parser)
+    parser.add_argument(
+        "--no-verdict-cache",
+        dest="verdict_cache",
+        action="store_false",
+        help="let the sidecars verify every chain anew, as the other proxies do (`tls.verdict_cache: false`)",
+    )
     add_measure(parser, MEASURED)
     add_amounts(parser, bulk_mib=_BULK_MIB, idle=_IDLE)
     add_measuring(parser, rounds=_ROUNDS, seconds=_SECONDS)
@@ -108,6 +114,7 @@ def _measure(args: argparse.Namespace) -> Result:
             generators=stack.enter_context(Generators(args.processes, cores.load)),
             scale=scale_of(args),
             key=args.key,
+            verdict_cache=args.verdict_cache,
         )
         peers = [PEERS[name] for name in args.peers]
         field = line_up(bed, bench, wanted, peers, args.measure, stack, bar.set_description_str)

@@ -55,7 +55,8 @@ def line_up(
     measured: of MEASURED; stack: ends the floor's process
     Raises:   LoadFault when not even a sidecar can be had
     """
-    starts: dict[str, Start] = {f"sidecar ({name})": partial(sidecar, bed, bench.key, name) for name in engines}
+    ours_with = partial(sidecar, bed, bench.key, verdict_cache=bench.verdict_cache)
+    starts: dict[str, Start] = {f"sidecar ({name})": partial(ours_with, name) for name in engines}
     starts |= {each.name: partial(peer, bed, each, bench.key) for each in peers if each.program() is not None}
     stranger = Stranger(bed.folder / "stranger", bench.key)
     entries, words, notes, ours = list[Entry](), dict[str, str](), list[str](), list[int]()

@@ -101,14 +101,21 @@ def direct(bed: Testbed) -> Side:
     return Side("direct", "the app itself, without any proxy", (HOST, port), (), Security.PLAINTEXT)
 
 
-def sidecar(bed: Testbed, key: str, engine: str, *, mode: str = "STRICT") -> Side:
-    """A sidecar in front of an app of its own. Raises: LoadFault"""
+def sidecar(bed: Testbed, key: str, engine: str, *, mode: str = "STRICT", verdict_cache: bool = True) -> Side:
+    """
+    A sidecar in front of an app of its own.
+
+    verdict_cache: whether a chain that it found good is not verified again. Raises: LoadFault
+    """
     groups = (GROUP, *_CURVES)
-    running = bed.sidecar(key, groups=groups, mode=mode, engine=engine, app_port=bed.start_app(1)[0])
+    (app,) = bed.start_app(1)
+    running = bed.sidecar(key, groups=groups, mode=mode, engine=engine, verdict_cache=verdict_cache, app_port=app)
     if mode == "DISABLE":
         words = "mtls-sidecar run, DISABLE: bytes as they come"
         return Side("sidecar, DISABLE", words, running.address, (running.pid,), Security.PLAINTEXT)
-    words = f"mtls-sidecar run, STRICT, SPIFFE identity, one log line a connection; engine {engine}"
+    chains = "a chain found good is not verified again" if verdict_cache else "every chain is verified anew"
+    words = "mtls-sidecar run, STRICT, SPIFFE identity, a log line for each connection"
+    words += f"; {chains} (tls.verdict_cache); engine {engine}"
     credentials = running.identities.credentials
     return Side(f"sidecar ({engine})", words, running.address, (running.pid,), Security.MUTUAL_TLS, credentials)
 

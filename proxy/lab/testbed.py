@@ -149,13 +149,14 @@ class Testbed:
         groups: Sequence[str] = (),
         mode: str = "STRICT",
         engine: str = "auto",
+        verdict_cache: bool = True,
         app_port: int | None = None,
     ) -> Sidecar:
         """
         Start a sidecar in front of the app: one inbound listener, and where it authenticates one allowed peer.
 
         groups:   `tls.groups`; empty: the sidecar's defaults
-        mode:     STRICT or DISABLE; engine: `tls.engine`
+        mode:     STRICT or DISABLE; engine: `tls.engine`; verdict_cache: `tls.verdict_cache`
         app_port: of the app that it is in front of; None: the one that all share
         Raises:   LoadFault when it does not start
         """
@@ -167,7 +168,7 @@ class Testbed:
             **({"allow": [CLIENT_ID]} if mode != "DISABLE" else {}),
         }
         identities = self.identities(key, chain_length)
-        tls = {"engine": engine, **({"groups": list(groups)} if groups else {})}
+        tls = {"engine": engine, "verdict_cache": verdict_cache, **({"groups": list(groups)} if groups else {})}
         return self._sidecar("inbound", inbound, identities.server, tls, identities)
 
     def outbound(self, key: str, upstream: tuple[str, int], *, engine: str = "auto") -> Sidecar:

@@ -42,13 +42,19 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all entries share. key: a word of KeyType; version: of the connections on which bytes are moved"""
+    """
+    What all entries share.
+
+    key:           a word of KeyType; version: of the connections on which bytes are moved
+    verdict_cache: whether the sidecars have theirs
+    """
 
     client: StreamClient
     generators: Generators
     scale: Scale
     key: str
     version: str = "1.3"
+    verdict_cache: bool = True
 
     def scenario(
         self,

@@ -112,3 +112,11 @@ def test_too_low_a_limit_of_descriptors_is_said_before_anything_is_measured() ->
         pytest.skip("no limit here")
     with pytest.raises(LoadFault, match="hold fewer with --idle"):
         allow_descriptors(hard)
+
+
+def test_a_sidecar_may_have_to_verify_every_chain_anew(bed: Testbed, stranger: Stranger) -> None:
+    side = sidecar(bed, KEY, "openssl", verdict_cache=False)
+    written = max(bed.folder.glob("*-inbound.yaml"), key=lambda file: file.stat().st_mtime_ns)
+    assert "verdict_cache: false" in written.read_text()
+    assert "every chain is verified anew" in side.words
+    assert check(side, stranger, KEY) == GOOD

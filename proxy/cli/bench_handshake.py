@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from proxy import __version__
@@ -20,10 +21,11 @@ from proxy.lab.environment import environment
 from proxy.lab.findmax import Slo, SloFault
 from proxy.lab.fleet import FleetFault
 from proxy.lab.generator import Generators, LoadFault
-from proxy.lab.handshakes import Asked, Target, engine_of, sidecar_contenders, target_contenders
+from proxy.lab.handshakes import Asked, Target, engine_of, plan_of, sidecar_contenders, target_contenders
 from proxy.lab.knee import search
 from proxy.lab.matrix import Matrix, MatrixFault
 from proxy.lab.meaning import notes
+from proxy.lab.observe import sends_tickets_last
 from proxy.lab.plan import Arrivals
 from proxy.lab.results import Certificate, Kind, Maximum, Result, Row, write
 from proxy.lab.rounds import Contender, measure_rounds
@@ -95,7 +97,9 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
             contenders, certificates = sidecar_contenders(matrix.cells, asked, bed, lines)
             said += [cores.note] if cores.note else []
         else:
-            contenders = target_contenders(matrix.cells, asked, _target(args), lines)
+            target, more = _settled(_target(args), matrix, asked)
+            said += more
+            contenders = target_contenders(matrix.cells, asked, target, lines)
         pinned = cores.load if args.target is None else None
         bar = stack.enter_context(_bar(args, contenders, asked, slo))
         generators = stack.enter_context(Generators(args.processes, pinned, args.fleet, waiting=bar.tick))
@@ -189,6 +193,19 @@ def _target(args: argparse.Namespace) -> Target:
         request=request_bytes(args.send or ""),
         alpn=args.alpn or (),
     )
+
+
+def _settled(target: Target, matrix: Matrix, asked: Asked) -> tuple[Target, list[str]]:
+    """The target with the way in which its TLS 1.3 is seen to accept, and what has to be said about that."""
+    newest = [cell for cell in matrix.cells if cell.version == "1.3"]
+    if not newest or target.request or not sends_tickets_last(plan_of(newest[0], asked, target)):
+        return target, []
+    said = (
+        "The target sends its TLS 1.3 tickets with its first bytes or its end alone (BoringSSL does, and so Envoy), so "
+        "the client said its end at once there: those latencies hold the server's end too. --send measures both "
+        "versions alike."
+    )
+    return replace(target, farewell=True), [said]
 
 
 def _address(address: tuple[str, int]) -> str:

@@ -53,9 +53,15 @@ class Exchange:
         return self.state
 
     def finish(self) -> None:
-        """Say that no more will come, and wait for the server's end."""
-        self.connection.finish()
+        """Say that no more will come, where that was not said yet, and wait for the server's end."""
+        if not self._says_farewell:
+            self.connection.finish()
         self.state = State.FINISHING
+
+    @property
+    def _says_farewell(self) -> bool:
+        plan = self.plan
+        return plan.farewell and not plan.request and plan.offer.version == "1.3"
 
     def why_late(self) -> Rejected:
         """What it means that the server has not accepted in time."""
@@ -64,8 +70,7 @@ class Exchange:
                 return Rejected(
                     Reason.HANDSHAKE_TIMEOUT,
                     "the client was done, but neither a session ticket nor a byte came: nothing says that the server "
-                    "has accepted it. Where the server sends no tickets, or only with its first bytes (BoringSSL does, "
-                    "and so Envoy), let the client ask for a byte (--send)",
+                    "has accepted it. Where the server sends no tickets, let the client ask for a byte (--send)",
                 )
             return Rejected(Reason.UPSTREAM_TIMEOUT, "no byte came back for what was sent after the handshake")
         if self.want is Want.WRITE:
@@ -83,11 +88,13 @@ class Exchange:
             connection.write(self.plan.request)
         elif self.plan.offer.version == "1.2":
             self.state = State.ACCEPTED
+        elif self._says_farewell:
+            connection.finish()
 
     def _listen(self) -> None:
         connection = self.connection
         answer = connection.read(_READ_BYTES)
-        if answer or (answer is None and not self.plan.request and connection.ticket_has_come()):
+        if answer or (not self.plan.request and connection.ticket_has_come()):
             self.state = State.ACCEPTED
         elif answer == b"":
             raise Rejected(Reason.UPSTREAM_REJECTED_US, "the server ended the connection before it had sent anything")

@@ -51,7 +51,8 @@ class Target:
     """
     A server that is somebody's own.
 
-    request: what is sent after the handshake, empty for nothing; alpn: application protocols to offer
+    request:  what is sent after the handshake, empty for nothing; alpn: application protocols to offer
+    farewell: as Plan's
     """
 
     address: tuple[str, int]
@@ -59,6 +60,7 @@ class Target:
     server: ServerCpu | None = None
     request: bytes = b""
     alpn: tuple[str, ...] = ()
+    farewell: bool = False
 
 
 def sidecar_contenders(
@@ -98,6 +100,26 @@ def target_contenders(cells: Sequence[Cell], asked: Asked, target: Target, lines
     return [contender for cell in cells for contender in _contenders(TARGET, cell, asked, target, lines)]
 
 
+def plan_of(cell: Cell, asked: Asked, target: Target) -> Plan:
+    """The closed loop of a cell, straight to its target."""
+    credentials = target.credentials
+    if not cell.client_certificate:
+        credentials = msgspec.structs.replace(credentials, cert=None, key=None)
+    return Plan(
+        address=target.address,
+        credentials=credentials,
+        offer=Offer(version=cell.version, group=cell.group, cipher=cell.suites, alpn=target.alpn),
+        resumed=cell.mode == "resumed",
+        pace=ClosedLoop(in_flight=cell.concurrency),
+        request=target.request,
+        farewell=target.farewell,
+        seconds=asked.seconds,
+        warm_up_s=asked.warm_up_s,
+        timeout_s=asked.timeout_s,
+        max_open=asked.max_open,
+    )
+
+
 def with_rate(contender: Contender, rate: float) -> Contender:
     """The same contender at another rate of an open loop."""
     pace = contender.plan.pace
@@ -111,21 +133,7 @@ def with_rate(contender: Contender, rate: float) -> Contender:
 
 
 def _contenders(side: str, cell: Cell, asked: Asked, target: Target, lines: DelayLines) -> Iterator[Contender]:
-    credentials = target.credentials
-    if not cell.client_certificate:
-        credentials = msgspec.structs.replace(credentials, cert=None, key=None)
-    plan = Plan(
-        address=target.address,
-        credentials=credentials,
-        offer=Offer(version=cell.version, group=cell.group, cipher=cell.suites, alpn=target.alpn),
-        resumed=cell.mode == "resumed",
-        pace=ClosedLoop(in_flight=cell.concurrency),
-        request=target.request,
-        seconds=asked.seconds,
-        warm_up_s=asked.warm_up_s,
-        timeout_s=asked.timeout_s,
-        max_open=asked.max_open,
-    )
+    plan = plan_of(cell, asked, target)
     for rtt_s in asked.rtts_s:
         scenario = Scenario(
             side=side,

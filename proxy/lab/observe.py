@@ -18,13 +18,14 @@ import msgspec
 
 from proxy.core.reasons import Reason, Rejected
 from proxy.lab.exchange import Exchange, State
-from proxy.lab.generator import fault_of
+from proxy.lab.generator import LoadFault, fault_of
 from proxy.lab.generatorprocess import resolve
 from proxy.lab.plan import Plan, Report
 from proxy.tls.loadclient import LoadContext, Negotiated
 
 _CHUNK_BYTES = 65536
 _MAX_FLIGHTS = 32
+_SOON_S = 2.0  # in which a ticket that is sent by itself is there
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,28 @@ def observe(plan: Plan) -> Observed:
     except Rejected as rejected:
         raise fault_of(Report(failures={rejected.reason: 1}, details={rejected.reason: rejected.detail})) from None
     return observed
+
+
+def sends_tickets_last(plan: Plan) -> bool:
+    """
+    Whether the server of a plan without a request sends its TLS 1.3 ticket with its end, and not before it.
+
+    BoringSSL is like that, and so Envoy: a ticket waits for the first bytes, and the end is the first where nothing is
+    asked. What else is wrong with the server is not said here.
+    """
+    soon = msgspec.structs.replace(plan, timeout_s=min(plan.timeout_s, _SOON_S), resumed=False)
+    try:
+        observe(soon)
+    except LoadFault as fault:
+        if fault.reason is not Reason.HANDSHAKE_TIMEOUT:
+            return False
+    else:
+        return False
+    try:
+        observe(msgspec.structs.replace(soon, farewell=True))
+    except LoadFault:
+        return False
+    return True
 
 
 def _once(

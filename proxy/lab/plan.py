@@ -48,6 +48,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     resumed:   every counted handshake resumes a session; those of the warm-up make the first ones
     request:   sent when our side of the handshake is done; the first byte back is the success. Empty: it is the
                session ticket or first byte in TLS 1.3, the server's Finished in TLS 1.2
+    farewell:  in TLS 1.3 without a request, the client says its end (close_notify) as soon as it is done: some servers
+               send their ticket only with their first bytes, and their end is the first then
     seconds:   for how long connections begin; warm_up_s: the same, before it, not counted
     timeout_s: how long one connection may take until the server has accepted it, from its (intended) start
     linger_s:  how long the client waits for the server's end after its own
@@ -60,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     resumed: bool = False
     pace: ClosedLoop | OpenLoop = ClosedLoop()
     request: bytes = b""
+    farewell: bool = False
     seconds: float = 2.0
     warm_up_s: float = 0.3
     timeout_s: float = 10.0

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.cli.main import main
 from proxy.lab.results import Kind, Mode, Result, read
-from tests.lab.tlsserver import SERVER, Ends, make_ends, server_context, tls_server
+from tests.lab.tlsserver import SERVER, Ends, late_ticket_server, make_ends, server_context, tls_server
 
 QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0", "--timeout", "5"]
 
@@ -100,6 +100,18 @@ def test_a_row_that_cannot_be_measured_is_said_and_fails_the_command(
     shown = capsys.readouterr().out
     assert "Not whole: TLS 1.2, full: the server does not take TLS 1.2: leave it out with --matrix version=1.3" in shown
     assert "TLS 1.3, full" in shown
+
+
+def test_a_target_whose_tickets_come_last_is_measured_and_that_is_said(
+    ends: Ends, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In full and resumed; BoringSSL's servers, and so Envoy and this sidecar on its quicker engine, are like that."""
+    file = tmp_path / "result.json"
+    with late_ticket_server(server_context(ends, "1.3")) as address:
+        words = ["--server-id", SERVER, "--matrix", "version=1.3", "--json", str(file)]
+        assert bench(*target(address, ends, *words)) == 0
+    assert "the client said its end at once there" in capsys.readouterr().out
+    assert [row.rounds[0].count > 0 for row in read(str(file)).rows] == [True, True]
 
 
 def test_the_knee_is_searched_and_its_steps_are_rows(

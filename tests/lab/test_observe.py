@@ -7,10 +7,19 @@ import pytest
 
 from proxy.core.reasons import Reason
 from proxy.lab.generator import LoadFault
-from proxy.lab.observe import observe
+from proxy.lab.observe import observe, sends_tickets_last
 from proxy.tls.loadcontext import Offer
 from tests import minting
-from tests.lab.tlsserver import SERVER, Ends, answer, make_ends, plan_for, server_context, tls_server
+from tests.lab.tlsserver import (
+    SERVER,
+    Ends,
+    answer,
+    late_ticket_server,
+    make_ends,
+    plan_for,
+    server_context,
+    tls_server,
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +116,42 @@ def test_a_silent_server_is_given_up_at_the_deadline(ends: Ends) -> None:
     with tls_server(None) as address:
         fault = refused(plan_for(address, ends.credentials(), timeout_s=0.1))
     assert fault.reason is Reason.HANDSHAKE_TIMEOUT
+
+
+def test_a_ticket_that_comes_with_the_servers_end_is_acceptance_where_the_client_says_its_own(ends: Ends) -> None:
+    context = server_context(ends, "1.3")
+    with late_ticket_server(context) as address:
+        plan = plan_for(address, ends.credentials(), request=b"", timeout_s=0.2)
+        assert refused(plan).reason is Reason.HANDSHAKE_TIMEOUT
+        assert sends_tickets_last(plan)
+        assert observe(plan_for(address, ends.credentials(), request=b"", farewell=True)).round_trips == 3
+
+
+def test_a_server_that_ends_without_any_ticket_has_not_accepted(ends: Ends) -> None:
+    with late_ticket_server(server_context(ends, "1.3"), tickets=False) as address:
+        plan = plan_for(address, ends.credentials(), request=b"", timeout_s=0.2)
+        assert not sends_tickets_last(plan)
+        late = refused(plan_for(address, ends.credentials(), request=b"", farewell=True))
+    assert late.reason is Reason.UPSTREAM_REJECTED_US
+
+
+@pytest.mark.parametrize("trusted", ["itself", "a stranger"])
+def test_a_server_with_tickets_of_its_own_accord_or_that_refuses_needs_no_farewell(
+    ends: Ends, trusted: str, tmp_path: Path
+) -> None:
+    stranger = tmp_path / "stranger.crt"
+    stranger.write_bytes(minting.authority("other.org").bundle_pem)
+    context = server_context(ends, "1.3", trusted=None if trusted == "itself" else stranger)
+    with tls_server(context) as address:
+        assert not sends_tickets_last(plan_for(address, ends.credentials(), request=b""))
+
+
+def test_a_server_that_refuses_is_not_accepted_for_a_farewell(ends: Ends, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.crt"
+    stranger.write_bytes(minting.authority("other.org").bundle_pem)
+    with tls_server(server_context(ends, "1.3", trusted=stranger)) as address:
+        fault = refused(plan_for(address, ends.credentials(), request=b"", farewell=True))
+    assert fault.reason is Reason.UPSTREAM_REJECTED_US
 
 
 def test_protocols_are_offered_to_a_server_that_selects_one(ends: Ends) -> None:

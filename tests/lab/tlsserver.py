@@ -123,6 +123,69 @@ def tls_server(
                 sock.close()
 
 
+@contextlib.contextmanager
+def late_ticket_server(context: ssl.SSLContext, *, tickets: bool = True) -> Iterator[tuple[str, int]]:
+    """
+    A TLS 1.3 server whose ticket goes with its first bytes, of which its end is one, as BoringSSL's does.
+
+    tickets: False: it keeps its ticket to itself even then
+    """
+
+    def serve(sock: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secured = context.wrap_bio(incoming, outgoing, server_side=True)
+        step = secured.do_handshake
+        while True:
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                data = sock.recv(65536)
+                incoming.write(data) if data else incoming.write_eof()
+                continue
+            break
+        ticket = outgoing.read()
+        while True:
+            try:
+                if not secured.read(1):
+                    break
+            except ssl.SSLWantReadError:
+                data = sock.recv(65536)
+                incoming.write(data) if data else incoming.write_eof()
+        with contextlib.suppress(ssl.SSLError):
+            secured.unwrap()
+        end = outgoing.read()
+        # Without its ticket the record of its end has the wrong number; such a server just closes.
+        sock.sendall(ticket + end if tickets else b"")
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        stopping = threading.Event()
+
+        def one(sock: socket.socket) -> None:
+            with sock, contextlib.suppress(OSError):
+                sock.settimeout(DEADLINE_S)
+                serve(sock)
+
+        def accept() -> None:
+            while True:
+                sock, _ = listener.accept()
+                if stopping.is_set():
+                    sock.close()
+                    return
+                threading.Thread(target=one, args=(sock,), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        address: tuple[str, int] = listener.getsockname()
+        try:
+            yield address
+        finally:
+            stopping.set()
+            with socket.create_connection(address, timeout=DEADLINE_S):
+                pass
+            thread.join(DEADLINE_S)
+
+
 def plan_for(address: tuple[str, int], credentials: Credentials, version: str = "1.3", **changes: object) -> Plan:
     """A short plan; the client asks for a byte."""
     fields: dict[str, object] = {

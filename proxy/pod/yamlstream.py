@@ -39,12 +39,14 @@ def transform(text: str, task: Task, *, file: str) -> tuple[str, list[Report]]:
     Returns: the stream, and what was done
     Raises:  Refused with all that stands in the way, in all documents; then nothing was done
     """
-    newline = "\r\n" if "\r\n" in text else "\n"
     mark = "\ufeff" if text.startswith("\ufeff") else ""
+    text = text.removeprefix(mark)
+    # Only where every line ends so: what is mixed stays as it is, line by line.
+    newline = "\r\n" if "\r\n" in text and "\n" not in text.replace("\r\n", "") else "\n"
     written: list[str] = []
     reports: list[Report] = []
     faults: list[str] = []
-    documents, unread = _read(text.removeprefix(mark).replace("\r\n", "\n"), file)
+    documents, unread = _read(text.replace(newline, "\n"), file)
     for document in documents:
         try:
             one, told = _carry_out(task, document)

@@ -140,3 +140,12 @@ def test_annotations_on_the_workload_itself_are_warned_of() -> None:
     )
     sentences = [report.sentence for report in transform(text, Task(settings()), file="x")[1]]
     assert "spec.template.metadata.annotations" in next(one for one in sentences if "has no effect here" in one)
+
+
+@pytest.mark.parametrize("line", range(POD.count("\n")))
+def test_line_ends_that_are_mixed_come_home_too(line: int) -> None:
+    lines = POD.splitlines(keepends=True)
+    lines[line] = lines[line].replace("\n", "\r\n")
+    text = "".join(lines)
+    out = inject(text)
+    assert (inject(out), uninject(out)) == (out, text)

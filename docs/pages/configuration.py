@@ -156,7 +156,7 @@ was started; with `--config -` they start at the working directory. `~` and vari
 **Addresses** are `HOST:PORT`, `[v6]:PORT`, `unix:/absolute/path` (at most 107 bytes) and, to listen on,
 `systemd:NAME`: the socket that socket activation hands over under that FileDescriptorName. An upstream's port is 1 to
 65535; to listen on, 0 lets the kernel choose. There is no `*`; 0.0.0.0 is every IPv4 interface and `[::]` every
-interface.
+interface (on a kernel without IPv6, every IPv4 interface).
 
 **Patterns** (`allow`, `deny`, `server_ids`) are SPIFFE IDs in which whole path segments may be wildcards: `*` is
 exactly one segment, `**` is one or more and stands only at the end. A trust domain is always written out.

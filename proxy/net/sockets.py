@@ -19,6 +19,7 @@ from proxy.net.dialer import format_address
 
 BACKLOG = 4096  # connections that wait while `limits.handshakes` is reached; the kernel caps it at net.core.somaxconn
 UNIX_MODE = 0o660
+EVERY_IPV4 = "0.0.0.0"  # noqa: S104  what [::] is on a kernel without IPv6
 FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -100,7 +101,14 @@ def open_beside(
 def _bind_tcp(address: TcpAddress, backlog: int | None) -> socket.socket:
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, sockaddr = infos[0]
-    sock = socket.socket(family, kind, protocol)
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        if address.host != "::" or error.errno != errno.EAFNOSUPPORT:
+            raise
+        # A kernel without IPv6: every interface is then every IPv4 interface, and one configuration serves all nodes.
+        family, sockaddr = socket.AF_INET, (EVERY_IPV4, address.port)
+        sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

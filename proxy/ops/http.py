@@ -25,6 +25,7 @@ import h11
 
 from proxy.core.config import TcpAddress, UnixAddress
 from proxy.net import unixsocket
+from proxy.net.sockets import EVERY_IPV4
 
 _READ_BYTES = 16 * 1024
 
@@ -110,7 +111,8 @@ class HttpServer:
             sock = socket.create_server(("::", address.port), family=socket.AF_INET6, dualstack_ipv6=True)
             self._server = await asyncio.start_server(self._accept, sock=sock, limit=_READ_BYTES)
         else:
-            self._server = await asyncio.start_server(self._accept, address.host, address.port, limit=_READ_BYTES)
+            host = EVERY_IPV4 if address.host == "::" else address.host  # a kernel without IPv6, as for listeners
+            self._server = await asyncio.start_server(self._accept, host, address.port, limit=_READ_BYTES)
 
     @property
     def port(self) -> int:

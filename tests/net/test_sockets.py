@@ -1,5 +1,6 @@
 """Listening: every kind of address, inherited sockets, and one sentence for each way in which it fails."""
 
+import errno
 import os
 import socket
 import stat
@@ -31,6 +32,32 @@ def test_the_wildcard_of_v6_takes_v4_as_well() -> None:
     dial(("127.0.0.1", port)).close()
     dial(("::1", port)).close()
     listening.close()
+
+
+@pytest.fixture
+def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that was started with ipv6.disable=1."""
+    real = socket.socket
+
+    def refuse(family: int = socket.AF_INET, *more: int, **keys: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return real(family, *more, **keys)
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_without_ipv6_its_wildcard_is_that_of_v4() -> None:
+    listening = open_socket(TcpAddress("::", 0), {})
+    assert listening.bound.startswith("0.0.0.0:")
+    listening.close()
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_without_ipv6_a_particular_address_of_it_cannot_be_had() -> None:
+    with pytest.raises(ListenFault, match="cannot listen on"):
+        open_socket(TcpAddress("::1", 0), {})
 
 
 def test_a_unix_socket_is_for_its_group_and_gone_when_closed(tmp_path: Path) -> None:

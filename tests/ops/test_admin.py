@@ -316,3 +316,14 @@ async def test_health_on_every_interface_takes_ipv4_and_ipv6(desk: Desk) -> None
         writer.close()
     await health.close()
     assert statuses == [b"HTTP/1.1 200 OK"] * 2
+
+
+async def test_health_on_every_interface_is_there_without_ipv6(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that was started with ipv6.disable=1."""
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: False)
+    health = await open_health(HealthConfig(listen=TcpAddress("::", 0)), desk.operated, desk.log)
+    _, writer = await asyncio.open_connection("127.0.0.1", health.port)
+    writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("::1", health.port)
+    await health.close()

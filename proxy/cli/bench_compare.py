@@ -92,16 +92,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare; returns 0, 1 when a side could not be measured or a file not be written."""
     try:
-        result = _measure(args)
+        result, failed = _measure(args)
     except LoadFault as fault:
         print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
         return 1
     ours = next(side for side in result.sides if side.startswith("sidecar"))
     print_sides(result, [table._replace(base=ours) for table in TABLES])
-    return conclude(_PROGRAM, result, args.json)
+    return conclude(_PROGRAM, result, args.json, failed)
 
 
-def _measure(args: argparse.Namespace) -> Result:
+def _measure(args: argparse.Namespace) -> tuple[Result, list[str]]:
+    """The result, and a sentence for each side that is here and yet was not measured."""
     started_at, cores = now_text(), split_cores()
     wanted = chosen_engines(args)
     allow_descriptors(args.idle + MAX_CONNECTIONS)
@@ -127,8 +128,8 @@ def _measure(args: argparse.Namespace) -> Result:
         waiting = Waiting([ProcessCpu(field.ours)])
         rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
         disturbed = disturbance(waiting.share())
-    notes = [*meaning(rows), *disturbed, *field.notes, *([cores.note] if cores.note else [])]
-    return Result(
+    notes = [*meaning(rows), *disturbed, *field.failed, *field.notes, *([cores.note] if cores.note else [])]
+    result = Result(
         kind=Kind.COMPARE,
         started_at=started_at,
         environment=environment(wanted[0]),
@@ -140,3 +141,4 @@ def _measure(args: argparse.Namespace) -> Result:
         sides=field.words,
         notes=tuple(notes),
     )
+    return result, field.failed

@@ -81,15 +81,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure; returns 0, 1 when something could not be measured or a file not be written."""
     try:
-        result = _measure(args)
+        result, failed = _measure(args)
     except LoadFault as fault:
         print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
         return 1
     print_sides(result, [table._replace(caption=f"{table.caption}; TLS {args.tls}") for table in TABLES])
-    return conclude(_PROGRAM, result, args.json)
+    return conclude(_PROGRAM, result, args.json, failed)
 
 
-def _measure(args: argparse.Namespace) -> Result:
+def _measure(args: argparse.Namespace) -> tuple[Result, list[str]]:
+    """The result, and a sentence for each side that is here and yet was not measured."""
     started_at, cores = now_text(), split_cores()
     engines = chosen_engines(args)
     allow_descriptors(args.idle)
@@ -114,7 +115,7 @@ def _measure(args: argparse.Namespace) -> Result:
         waiting = Waiting([ProcessCpu(field.ours)])
         rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
         disturbed = disturbance(waiting.share())
-    return Result(
+    result = Result(
         kind=Kind.RELAY,
         started_at=started_at,
         environment=environment(engines[0]),
@@ -124,5 +125,6 @@ def _measure(args: argparse.Namespace) -> Result:
         configuration=configuration(args),
         certificates=bed.identities(args.key).certificates,
         sides=field.words,
-        notes=(*meaning(rows), *disturbed, *field.notes, *([cores.note] if cores.note else [])),
+        notes=(*meaning(rows), *disturbed, *field.failed, *field.notes, *([cores.note] if cores.note else [])),
     )
+    return result, field.failed

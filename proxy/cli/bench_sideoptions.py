@@ -55,8 +55,8 @@ def add_amounts(parser: argparse.ArgumentParser, *, bulk_mib: int, idle: int) ->
     )
 
 
-def conclude(program: str, result: Result, file: str | None) -> int:
-    """Write the result where that was asked for; returns the exit status."""
+def conclude(program: str, result: Result, file: str | None, failed: Sequence[str]) -> int:
+    """Write the result where that was asked for; returns the exit status. failed: sides that could not take part"""
     if file is not None:
         try:
             write(file, result)
@@ -64,7 +64,7 @@ def conclude(program: str, result: Result, file: str | None) -> int:
             why = error.strerror or str(error)
             print(f"{program}: {printable(file)} cannot be written: {why}", file=sys.stderr)
             return 1
-    return 1 if any(row.fault for row in result.rows) else 0
+    return 1 if failed or any(row.fault for row in result.rows) else 0
 
 
 def chosen_engines(args: argparse.Namespace) -> tuple[str, ...]:

@@ -32,11 +32,17 @@ Start = Callable[[], Side]
 
 
 class Field(NamedTuple):
-    """Who takes part. words: what each side is, by its name; notes: who does not, and why; ours: the sidecars' pids"""
+    """
+    Who takes part.
+
+    words:  what each side is, by its name; ours: the pids of sidecars
+    notes:  what a reader has to know; failed: who does not take part although it is here, and why
+    """
 
     entries: list[Entry]
     words: dict[str, str]
     notes: list[str]
+    failed: list[str]
     ours: list[int]
 
 
@@ -60,25 +66,26 @@ def line_up(
     starts |= {each.name: partial(peer, bed, each, bench.key) for each in peers if each.program() is not None}
     stranger = Stranger(bed.folder / "stranger", bench.key)
     entries, words, notes, ours = list[Entry](), dict[str, str](), list[str](), list[int]()
+    failed = list[str]()
     for name, start in starts.items():
         progress(f"starting and trying {name}")
         try:
             side = start()
             seen = check(side, stranger, bench.key)
         except LoadFault as fault:
-            notes.append(f"{name} is not measured: {fault}")
+            failed.append(f"{name} is not measured: {fault}")
             continue
         words[name] = f"{side.words}; {seen}"
         entries += _entries(bed, bench, side, start, measured)
         ours += side.pids if name.startswith("sidecar") else ()
     if not any(name.startswith("sidecar") for name in words):
-        raise LoadFault("no sidecar takes part, so there is nothing to compare with: " + " ".join(notes))
+        raise LoadFault("no sidecar takes part, so there is nothing to compare with: " + " ".join(failed))
     words[FLOOR] = FLOOR_WORDS
     entries += _floor(bench, bed, stack.enter_context(Floor(bed.cores.server)), measured)
     missing = [f"{each.title} ({each.install})" for each in peers if each.program() is None]
     if missing:
         notes.append(f"Not installed here, so not compared: {', '.join(missing)}")
-    return Field(entries, words, notes, ours)
+    return Field(entries, words, notes, failed, ours)
 
 
 def _entries(bed: Testbed, bench: Bench, side: Side, start: Start, measured: Sequence[str]) -> Iterator[Entry]:

@@ -53,6 +53,7 @@ def line_up(
     }
     stranger = Stranger(bed.folder / "stranger", bench.key)
     entries, words, notes, ours = list[Entry](), dict[str, str](), [NO_TLS_MODE], list[int]()
+    failed = list[str]()
     for name, start in starts.items():
         progress(f"starting {name}")
         try:
@@ -61,7 +62,7 @@ def line_up(
             if side.credentials is not None and side.credentials.cert is not None:
                 seen = f"; {check(side, stranger, bench.key, (bench.version,))}"
         except LoadFault as fault:
-            notes.append(f"{name} is not measured: {fault}")
+            failed.append(f"{name} is not measured: {fault}")
             continue
         words[name] = side.words + seen
         entries += _entries(bed, bench, side, start, measured)
@@ -72,7 +73,7 @@ def line_up(
         entries += [
             floor(bench, bottom, bed.identities(bench.key), Work.FULL, mutual=mutual) for mutual in (False, True)
         ]
-    return Field(entries, words, notes, ours)
+    return Field(entries, words, notes, failed, ours)
 
 
 def meaning(rows: Sequence[Row]) -> list[str]:

@@ -8,12 +8,15 @@ a single core both share it, and the figures are worth less (`note` says so). Ev
 import json
 import os
 import select
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
@@ -208,7 +211,7 @@ class Testbed:
         self, name: str, argv: Sequence[str], cores: Iterable[int], *, stdout: int | None = None
     ) -> "subprocess.Popen[bytes]":
         """Start a program on some cores, its stderr in FOLDER/NAME.log; it ends with the Testbed. Raises: LoadFault"""
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("wb") as log, _uninterrupted():
             try:
                 process = subprocess.Popen(  # noqa: S603  # the argv is the laboratory's own
                     list(argv),
@@ -220,8 +223,8 @@ class Testbed:
                 )
             except OSError as error:
                 raise LoadFault(f"{argv[0]} cannot be started: {error.strerror}") from None
-        self._running.callback(_end, process)
-        self._processes[process.pid] = process
+            self._running.callback(_end, process)
+            self._processes[process.pid] = process
         os.sched_setaffinity(process.pid, cores)  # it has no thread yet; those to come inherit
         return process
 
@@ -242,6 +245,23 @@ class Testbed:
             paths.append(folder / whose)
             certificates.append(_facts(whose, key, svid))
         return Identities(paths[0], paths[1], tuple(certificates))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off to the end: a process that was started and is not noted yet would outlive us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = list[int]()
+    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in (SIGINT, SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def wait_for(

@@ -1,6 +1,7 @@
 """The tables of `bench compare` and `bench relay`, from results made by hand and from short runs of the commands."""
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -75,10 +76,10 @@ def test_unknown_failed_and_absent_are_three_words(capsys: pytest.CaptureFixture
     assert "it broke" in text
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         package_command("proxy", "bench", *words),
-        env=package_environment(),
+        env=package_environment() | ({"PATH": path} if path else {}),
         capture_output=True,
         text=True,
         timeout=110,
@@ -108,6 +109,16 @@ def test_a_peer_stands_beside_the_sidecar_and_a_missing_one_is_named() -> None:
     done = run("compare", *SHORT, "--peers", "haproxy", "--measure", "request")
     assert done.returncode == 0
     assert lines_of(done.stdout, "haproxy ")[0][-1].endswith("x")
+
+
+def test_a_peer_that_cannot_take_part_is_said_and_the_others_are_measured(tmp_path: Path) -> None:
+    broken = tmp_path / "hitch"
+    broken.write_text("#!/bin/sh\necho 'no such option' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    done = run("compare", *SHORT, "--peers", "hitch", "--measure", "request", path=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert "hitch is not measured: Hitch ended at its start (status 3): no such option" in done.stdout
+    assert lines_of(done.stdout, "sidecar (openssl) ")[0][-1] == "µs"
 
 
 def test_a_short_relay_shows_plaintext_tls_and_mutual_tls_side_by_side(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What the laboratory starts itself: it serves, it is what was asked for, and it ends."""
 
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -96,3 +98,22 @@ def test_one_core_for_both_is_worth_a_note() -> None:
     cores = split_cores()
     assert cores.server
     assert cores.load
+
+
+def test_a_program_that_is_being_started_when_ctrl_c_comes_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> "subprocess.Popen[bytes]":
+        started.append(popen(*args, **kwargs))
+        if len(started) > 1:  # the app is the first
+            signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(KeyboardInterrupt), Testbed(tmp_path, split_cores()) as bed:
+        bed.start("sleeper", ["sleep", "60"], bed.cores.load)
+    assert len(started) == 2
+    assert None not in [process.poll() for process in started]

@@ -15,7 +15,7 @@ ARG PYTHON=python:3.13-slim-bookworm
 FROM ${PYTHON} AS wheels
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends clang g++ && rm -rf /var/lib/apt/lists/*
 COPY requirements/run.txt /src/requirements/run.txt
 RUN python -m pip install --require-hashes --requirement /src/requirements/run.txt
 COPY engine /src/engine

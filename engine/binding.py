@@ -36,7 +36,7 @@ builder.set_source(
     sources=[str(path.relative_to(HERE)) for path in sorted((HERE / "src").glob("*.c"))],
     define_macros=[("BS_RELEASE", f'"{boringssl.release()}"')],
     include_dirs=[str(HERE / "src"), str(boringssl.headers())],
-    depends=[str(path) for path in (HERE / "src").iterdir()],
+    depends=[str(archive), *(str(path) for path in (HERE / "src").iterdir())],
     extra_compile_args=C_FLAGS,
     extra_objects=[str(archive)],
     extra_link_args=LINK_FLAGS.get(sys.platform, []),

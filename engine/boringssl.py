@@ -33,9 +33,15 @@ elif platform.machine() in ("aarch64", "arm64"):
 FLAGS = ["-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", *HARDENING]
 CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"]
 
+# BoringSSL is written for clang. Of gcc 12's code an ECDSA signature takes more than twice, and a whole handshake 1.2
+# times as long: it does not see the vectors in the selection from a table.
+COMPILERS = ("clang++", *(f"clang++-{version}" for version in range(25, 13, -1)), "c++", "g++")
+
 INSTALL = (
     "mtls-sidecar: the BoringSSL engine cannot be built here: {what} is missing.\n"
-    "  Debian and Ubuntu: apt-get install g++ python3-dev     Fedora: dnf install gcc-c++ python3-devel\n"
+    "  Debian and Ubuntu: apt-get install clang g++ python3-dev\n"
+    "  Fedora:            dnf install clang gcc-c++ python3-devel\n"
+    "  (g++ alone will do; what clang makes of BoringSSL is a fifth faster.)\n"
     "  Until it is built, `tls.engine: auto` uses OpenSSL, with the same configuration and the same checks."
 )
 
@@ -72,8 +78,8 @@ def build() -> Path:
 
 
 def find_compiler() -> str:
-    """The C++ compiler. Raises: CannotBuild when it, or Python's headers, are missing."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    """The C++ compiler that is best for this. Raises: CannotBuild when there is none, or no header of Python."""
+    compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, COMPILERS)), None)
     if not compiler or not shutil.which(compiler.split()[0]):
         raise CannotBuild(INSTALL.format(what="a C++ compiler"))
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():

@@ -114,10 +114,9 @@ def _holder(pod: Json, path: str) -> tuple[Json, str]:
 
 
 def _insert(holder: Json, name: str, value: object) -> None:
-    """Put a new key where a person would: `metadata` and `initContainers` in front, others at the end."""
-    before = {"metadata": "spec", "initContainers": "containers"}.get(name)
+    """Put a new key behind all others, so that no comment of the file's author comes to stand before it."""
     items = list(holder.items())
-    at = next((number for number, (key, _) in enumerate(items) if key == before), len(items))
+    at = list(holder).index("spec") if name == "metadata" and "spec" in holder else len(items)
     items.insert(at, (name, value))
     holder.clear()
     holder.update(items)

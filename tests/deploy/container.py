@@ -17,6 +17,19 @@ from proxy.pod.redirect import PROXY_GID, PROXY_UID
 from tests.programs import program
 
 _CLONE_NEWNET = 0x40000000
+
+# pytest's folders are root's alone, and every other run of pytest makes them so again. In a mount namespace of its own,
+# what a container mounts is put where any user gets to: the first source at /mnt/0, and so on.
+_WITHIN_REACH = """
+left=$1; shift; number=0
+mount -t tmpfs -o mode=0755 tmpfs /mnt
+while [ $number -lt $left ]; do
+    if [ -d "$1" ]; then mkdir /mnt/$number; else touch /mnt/$number; fi
+    mount --bind "$1" /mnt/$number
+    number=$((number + 1)); shift
+done
+exec "$@"
+"""
 Result = TypeVar("Result")
 
 
@@ -106,11 +119,19 @@ def restricted(
         "--inh-caps=-all",
         "--bounding-set=-all",
     ]
-    argv = [*(net.argv() if net else []), program("setpriv"), *drop, "--no-new-privs", "--"]
+    mounts, writable = mounts or {}, writable or {}
+    sources = [image.root, *mounts.values(), *writable.values()]
+    root, *places = (Path("/mnt", str(number)) for number in range(len(sources)))
+    argv = net.argv() if net else []
+    argv += [program("unshare"), "--mount", "--", "/bin/sh", "-ec", _WITHIN_REACH, "sh", str(len(sources))]
+    argv += [str(source) for source in sources]
+    argv += [program("setpriv"), *drop, "--no-new-privs", "--"]
     argv += [program("bwrap"), "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     argv += [] if net else ["--unshare-net"]
-    argv += ["--ro-bind", str(image.root), "/", "--proc", "/proc", "--dev", "/dev", "--as-pid-1", "--die-with-parent"]
-    return [*argv, *_rest(image, mounts or {}, writable or {}), "--", *command]
+    argv += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--as-pid-1", "--die-with-parent"]
+    read, write = places[: len(mounts)], places[len(mounts) :]
+    bound = _rest(image, dict(zip(mounts, read, strict=True)), dict(zip(writable, write, strict=True)))
+    return [*argv, *bound, "--", *command]
 
 
 def init(image: Image, command: Sequence[str], *, net: Network) -> list[str]:

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_a_command_in_a_page_exists_with_its_options(page: Path, line: str) -> N
     assert options - options_of(command, *subcommand) == set(), f"{page.name}: mtls-sidecar {line}"
 
 
+@cache
 def options_of(*command: str) -> set[str]:
     shown = subprocess.run(
         [sys.executable, "-m", "proxy", *command, "--help"], capture_output=True, text=True, check=True, timeout=60

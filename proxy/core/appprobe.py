@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+APP_HEALTH = "/app-health/"  # as Istio's agent calls it, so that whoever knows one knows the other
 MAX_PROBE_S = 60  # as long as the health endpoint works at an answer; kubelet's own default is 1 s
 
 # What follows the container's name: kubelet's three probes, and its two lifecycle hooks, which can be requests too.

@@ -13,6 +13,7 @@ and /metrics, and how the configured probes of the application go.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from proxy.core.appprobe import APP_HEALTH
 from proxy.core.config import AdminConfig, HealthConfig, LogLevel, TcpAddress
 from proxy.core.reasons import EXPLANATIONS
 from proxy.ops.appprobes import AppProbes, pod_host
@@ -207,8 +208,6 @@ class _Endpoint:
     def _note_log_level(self, before: LogLevel, level: LogLevel) -> None:
         self._log.warning("notice", detail=f"log level {before} -> {level}, asked for at the admin endpoint")
 
-
-APP_HEALTH = "/app-health/"  # as Istio's agent calls it, so that whoever knows one knows the other
 
 _HEALTH_ROUTES = (
     _Route("GET", "/live", "200 while the process serves this page", _Endpoint.live),

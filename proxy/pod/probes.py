@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote as percent_encode
 
-from proxy.core.appprobe import MAX_PROBE_S, ProbeKind, parse_header, parse_request_target
+from proxy.core.appprobe import APP_HEALTH, MAX_PROBE_S, ProbeKind, parse_header, parse_request_target
 from proxy.pod.names import CONTAINERS, HEALTH_PORT
 from proxy.pod.podshape import Json, containers_of
 from proxy.pod.refusal import Refused
 
-PATH = "/app-health/"
 HANDLERS = {"httpGet": ProbeKind.HTTP, "tcpSocket": ProbeKind.TCP, "grpc": ProbeKind.GRPC}
 _PROBES = {"livenessProbe": "livez", "readinessProbe": "readyz", "startupProbe": "startupz"}
 _HOOKS = {"postStart": "poststartz", "preStop": "prestopz"}
@@ -66,7 +65,7 @@ def rewrite_probes(spec: Json, caught: Callable[[int], bool]) -> Rewritten:
             faults += refused.sentences
             continue
         originals.append((place, key, holder[key]))
-        swap(holder, key, "httpGet", {"path": f"{PATH}{place.container}/{ending}", "port": HEALTH_PORT})
+        swap(holder, key, "httpGet", {"path": f"{APP_HEALTH}{place.container}/{ending}", "port": HEALTH_PORT})
     if faults:
         raise Refused(faults)
     return Rewritten(tuple(entries), tuple(originals))
@@ -75,7 +74,7 @@ def rewrite_probes(spec: Json, caught: Callable[[int], bool]) -> Rewritten:
 def restore_probe(spec: Json, place: Place, key: str, handler: Json) -> None:
     """Put a handler back where our request stands; a probe that somebody has changed since is let be."""
     for here, holder, _, _ in list(_requests(spec)):
-        if here == place and str((holder.get("httpGet") or {}).get("path", "")).startswith(PATH):
+        if here == place and str((holder.get("httpGet") or {}).get("path", "")).startswith(APP_HEALTH):
             swap(holder, "httpGet", key, handler)
 
 

@@ -19,7 +19,7 @@ from proxy.pod.redirect import Network, PortRange
 from proxy.pod.refusal import Refused
 
 PREFIX = "mtls-sidecar.io/"
-STATUS = f"{PREFIX}status"  # what was injected; unjection.py reads it
+STATUS = f"{PREFIX}status"  # what was injected; uninjection.py reads it
 CONFIG = f"{PREFIX}generated-config"  # the sidecar's configuration, which it reads through the downward API
 HELPER_CONFIG = f"{PREFIX}generated-helper-config"
 GENERATED_FOR = f"{PREFIX}generated-for"  # on a ConfigMap: the workload that it was generated for

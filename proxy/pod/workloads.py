@@ -68,8 +68,7 @@ def is_list(value: object) -> bool:
 
 def describe(value: Json) -> str:
     """`Deployment shop/orders`, as a message names an object."""
-    metadata = value.get("metadata") if isinstance(value.get("metadata"), dict) else {}
-    assert isinstance(metadata, dict)
+    metadata = _mapping(value, "metadata")
     name = metadata.get("name") or metadata.get("generateName") or "without a name"
     namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
     return f"{value.get('kind', 'object')} {namespace}{name}"
@@ -77,9 +76,16 @@ def describe(value: Json) -> str:
 
 def generated_for(value: object) -> str:
     """The workload that a ConfigMap of ours was generated for; empty for every other object."""
-    if not isinstance(value, dict) or value.get("kind") != "ConfigMap" or not isinstance(value.get("metadata"), dict):
+    if not isinstance(value, dict) or value.get("kind") != "ConfigMap":
         return ""
-    return str((value["metadata"].get("annotations") or {}).get(GENERATED_FOR, ""))
+    return str(_mapping(value, "metadata", "annotations").get(GENERATED_FOR, ""))
+
+
+def _mapping(value: Any, *path: str) -> Json:
+    """What stands there if it is a mapping, else an empty one."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def carry_out(task: Task, value: object) -> Outcome:
@@ -159,7 +165,7 @@ def _with(value: Json, path: tuple[str, ...], pod: Json) -> Json:
 
 
 def _config_map_name(value: Json) -> str:
-    name = (value.get("metadata") or {}).get("name")
+    name = _mapping(value, "metadata").get("name")
     if not isinstance(name, str) or not name:
         raise Refused(["It has no metadata.name, which its ConfigMap would be named after; use annotations instead."])
     whole = f"{name}-{SIDECAR}"
@@ -178,8 +184,6 @@ def _config_map(value: Json, name: str, made: Injected) -> Json:
 
 def _misplaced(value: Json, path: tuple[str, ...]) -> Iterator[str]:
     """Annotations at the object itself, where nobody reads them: a common slip."""
-    if not path or not isinstance(value.get("metadata"), dict):
-        return
-    for name in value["metadata"].get("annotations") or {}:
+    for name in _mapping(value, "metadata", "annotations") if path else ():
         if str(name).startswith(PREFIX):
             yield f"Warning: {name} has no effect here; it belongs to {'.'.join((*path, 'metadata', 'annotations'))}."

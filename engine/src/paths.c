@@ -82,12 +82,22 @@ static int place(const bs_store *store, X509 *const *presented, size_t count, co
   return 0;
 }
 
+/* The path ends at the first certificate that is an anchor; BoringSSL goes on to one that is self-signed. */
+static size_t length_to_anchor(const bs_store *store, STACK_OF(X509) *path) {
+  for (size_t i = 0; i < sk_X509_num(path); i++) {
+    for (int j = 0; j < store->count; j++) {
+      if (X509_cmp(store->anchors[j], sk_X509_value(path, i)) == 0) return i + 1;
+    }
+  }
+  return sk_X509_num(path);
+}
+
 /*
  * BoringSSL takes an anchor for its name and key alone. Here it is also what its extensions say, as with OpenSSL: a CA
  * for this purpose, with its limit to the path's length. (Its name constraints BoringSSL has looked at.)
  */
-static int anchor_error(STACK_OF(X509) *path, int purpose) {
-  size_t last = sk_X509_num(path) - 1;
+static int anchor_error(STACK_OF(X509) *path, size_t length, int purpose) {
+  size_t last = length - 1;
   if (last == 0) return X509_V_OK; /* the leaf itself is in the bundle */
   X509 *anchor = sk_X509_value(path, last);
   long between = 0;
@@ -125,9 +135,10 @@ int bs_verify(bs_store *store, const uint8_t *const *ders, const size_t *lengths
   if (!X509_STORE_CTX_init(context, store->store, presented[0], untrusted)) goto done;
   if (X509_verify_cert(context) == 1) {
     STACK_OF(X509) *found = X509_STORE_CTX_get0_chain(context);
-    error = anchor_error(found, store->purpose);
-    *depth = (int)sk_X509_num(found) - 1;
-    for (size_t i = 0; i < sk_X509_num(found) && i < BS_MAX_PATH && error == X509_V_OK; i++) {
+    size_t length = length_to_anchor(store, found);
+    error = anchor_error(found, length, store->purpose);
+    *depth = (int)length - 1;
+    for (size_t i = 0; i < length && i < BS_MAX_PATH && error == X509_V_OK; i++) {
       path[(*path_length)++] = place(store, presented, count, sk_X509_value(found, i));
     }
   } else {

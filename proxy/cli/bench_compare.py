@@ -28,7 +28,7 @@ from proxy.lab.workloads import Bench
 from proxy.ops.printable import printable
 
 _PROGRAM = "mtls-sidecar bench compare"
-_ROUNDS, _SECONDS, _BULK_MIB, _IDLE = 3, 0.25, 64, 300
+_ROUNDS, _SECONDS, _BULK_MIB, _IDLE = 3, 0.2, 64, 300
 _EXAMPLES = """\
 Every side requires a client certificate of the same CA, speaks TLS 1.2 and 1.3 with X25519 and AES-128-GCM, hands out
 session tickets, has one worker and the same core. Before it is measured it is tried: a client without a certificate and

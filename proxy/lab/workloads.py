@@ -192,7 +192,7 @@ def idle(bench: Bench, name: str, security: Security, start: Callable[[], Side],
             stop(side)
         return Round(count=count, seconds=opened.seconds, memory_bytes=grown), opened.negotiated
 
-    return Entry(scenario, measure, most_rounds=3)
+    return Entry(scenario, measure, most_rounds=2)
 
 
 def floor(

@@ -133,7 +133,7 @@ class PodSidecar(Sidecar):
 
     def __init__(self, pod: "Pod", folder: Path, identity: Identity, *, uid: int, **sections: object) -> None:
         self.pod = pod
-        super().__init__(folder, identity, enter=pod.command(uid=uid), admin=ADMIN, **sections)  # type: ignore[arg-type]
+        super().__init__(folder, identity, enter=pod.command(uid=uid), admin_at=ADMIN, **sections)  # type: ignore[arg-type]
 
     def dial_admin(self) -> http.client.HTTPConnection:
         """From inside the Pod, where alone it can be reached."""

@@ -60,11 +60,11 @@ class Sidecar:
         outbound: list[dict[str, object]] | None = None,
         options: tuple[str, ...] = (),
         enter: tuple[str, ...] = (),
-        admin: Address | None = None,
+        admin_at: Address | None = None,
         **sections: object,
     ) -> None:
         section = identity.section() if isinstance(identity, Identity) else identity
-        self.admin = admin or free_address()
+        self.admin = admin_at or free_address()
         self.config: dict[str, Any] = {
             "identity": dict(section),
             "inbound": inbound or [],

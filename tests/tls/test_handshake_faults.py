@@ -1,6 +1,7 @@
 """Handshakes that go wrong: peers that leave or speak something else, bytes at random, and faults of our own."""
 
 import socket
+import ssl
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from proxy.tls import binding
 from proxy.tls.handshake import Basis, Step
 from tests import minting
 from tests.tls.chains import der
-from tests.tls.meetings import SCRATCH, Foreign, drive, foreign_client
+from tests.tls.meetings import SCRATCH, Foreign, accept, drive, foreign_client
 from tests.tls.pairs import client, connected, read, server, version
 
 CA = minting.authority()
@@ -297,3 +298,19 @@ def test_a_foreign_client_without_a_certificate_leaves_no_trace_on_stderr(capfd)
             drive(answerer, peer)
         peer.close()
     assert capfd.readouterr() == ("", "")
+
+
+@VERSIONS
+def test_what_a_client_says_in_the_clear_when_it_gives_up_on_us_is_read(tls_version, tmp_path):
+    """OpenSSL's clients have no keys of their own yet when they look at our certificate in TLS 1.3."""
+    context = foreign_client(tmp_path, minting.svid(CA), least=f"TLSv{tls_version.replace('.', '_')}")
+    context.maximum_version = context.minimum_version
+    context.verify_mode = ssl.CERT_REQUIRED  # and it trusts nobody
+    with connected() as (ours, theirs):
+        peer = Foreign(context, ours)
+        refused = accept(server(CA), theirs, peer)
+        peer.close()
+
+    assert isinstance(refused, Rejected)
+    assert refused.reason == Reason.HANDSHAKE_FAILED
+    assert refused.detail == "the peer sent the alert unknown_ca: the client does not accept our certificate"

@@ -2,7 +2,7 @@
 A pump between two plain sockets whose bytes the kernel moves by itself, over a pipe (splice(2)).
 
 Bytes that need no TLS need not be copied into this process and back out. Measured on bulk, that is 0.58 of the CPU of
-the ordinary pump, and for short messages the same: docs/decisions/0007-passthrough.md. So it relays what
+the ordinary pump, and for short messages the same: docs/decisions/0009-passthrough.md. So it relays what
 `intercept.outbound` passes through, and nothing else.
 
 All connections of a worker share one pipe, as they share one scratch, and under the same rule: between two calls it is

@@ -184,10 +184,6 @@ class Metrics:
             words = (listener.direction.value, listener.name, mode.value if mode is not None else "", str(listen))
             self._listener_info.labels(*words).set(1)
 
-    def set_published(self, at: float) -> None:
-        """Show that a configuration was published at this time (seconds since the epoch), trust unchanged."""
-        self._last_reload.set(at)
-
     def collect(self) -> Iterator[Metric]:
         """Yield every family as it stands; prometheus_client's Collector."""
         return without_created(self._registry.collect())

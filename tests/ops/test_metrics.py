@@ -166,9 +166,6 @@ def test_reloads_are_counted_and_the_timestamp_moves_only_on_publication() -> No
     assert value(metrics, "trust_generation") == 2
     assert value(metrics, "last_reload_timestamp_seconds") == 100.0
     assert value(metrics, "certificate_not_after_timestamp_seconds", kind="chain") == 900.0
-    metrics.set_published(200.0)
-    assert value(metrics, "last_reload_timestamp_seconds") == 200.0
-    assert value(metrics, "trust_generation") == 2
 
 
 def test_plaintext_is_open_until_it_is_closed_and_then_has_a_last_time() -> None:

@@ -39,6 +39,7 @@ from proxy.tls.keys import public_key_bytes
 from proxy.tls.verdicts import MAX_VERDICTS, VerdictCache
 
 MAX_CHAIN = 10  # certificates on a path; SPIFFE deployments use two or three
+MAX_PRESENTED = 32  # before a path is looked for: a stranger's 100 KiB hold hundreds, and reading each costs 70 us
 MIN_RSA_BITS = 2048
 _WEAK_DIGESTS = frozenset({"md5", "sha1"})
 _REMEMBERED_CERTIFICATES = 2048  # about 3 KiB each; a sidecar sees a few dozen
@@ -179,6 +180,9 @@ class Verifier:
         """
         if not chain:
             raise Rejected(Reason.NO_CLIENT_CERTIFICATE, "the peer presented no certificate")
+        if len(chain) > MAX_PRESENTED:
+            words = f"the peer presented {len(chain)} certificates, {MAX_PRESENTED} at most"
+            raise Rejected(Reason.CERTIFICATE_INVALID, words)
         key = (purpose, sha256(b"".join(map(self._certificates.digest_of, chain))).digest())
         peer = self._verdicts.find(key)
         if peer is not None:
@@ -264,8 +268,10 @@ class Verifier:
 
     def _weak_refusal(self, error: int, chain: list[Any], leaf: LeafFacts) -> Rejected | None:
         """A signature that a library does not even verify any more fails there for what it is: too weak."""
+        if error != _BAD_SIGNATURE:
+            return None
         weak = next((facts.weak_signature for facts in map(self._read, chain) if facts.weak_signature), None)
-        if error != _BAD_SIGNATURE or weak is None:
+        if weak is None:
             return None
         return Rejected(Reason.CERTIFICATE_INVALID, f"the chain of {leaf.spiffe_id} has {weak}")
 

@@ -10,7 +10,7 @@ from proxy.core.reasons import Reason
 from proxy.tls.authority import Authority
 from proxy.tls.keys import generate_key
 from proxy.tls.profiles import leaf_extensions
-from proxy.tls.verify import MAX_CHAIN
+from proxy.tls.verify import MAX_CHAIN, MAX_PRESENTED
 from tests import minting
 from tests.tls.chains import ca_below, chain_of, cross_signed, der, ders, judge, refusal, trusting
 from tests.tls.pairs import engine
@@ -293,3 +293,23 @@ def test_a_path_has_a_greatest_length():
     assert len(judge(trusting(ROOT.certificate), *minting.svid(longest).chain).path) == MAX_CHAIN
     refused = refusal(trusting(ROOT.certificate), *minting.svid(too_long).chain)
     assert (refused.reason, f"{MAX_CHAIN} at most" in refused.detail) == (Reason.CERTIFICATE_INVALID, True)
+
+
+def test_of_more_certificates_than_anybody_needs_none_is_read():
+    leaf = minting.svid(MIDDLE).leaf
+    fillers = [minting.authority().certificate] * (MAX_PRESENTED - 2)
+    verifier = trusting(ROOT.certificate)
+
+    assert len(judge(verifier, leaf, *fillers, MIDDLE.certificate).path) == 3
+    verifier = trusting(ROOT.certificate)
+    refused = refusal(verifier, leaf, *fillers, MIDDLE.certificate, ROOT.certificate)
+    assert (refused.reason, f"{MAX_PRESENTED} at most" in refused.detail) == (Reason.CERTIFICATE_INVALID, True)
+    assert not verifier._facts
+
+
+def test_of_a_strangers_chain_the_leaf_alone_is_read():
+    stranger = chain_of(1, minting.authority())
+    verifier = trusting(ROOT.certificate)
+
+    assert refusal(verifier, *minting.svid(stranger).chain).reason == Reason.UNKNOWN_AUTHORITY
+    assert len(verifier._facts) == 1

@@ -140,8 +140,10 @@ def test_selectors_and_ports_by_name_meet_a_pod(render: object, path: Path) -> N
     if not pods:
         return
     for one in rendered.of("Service"):
-        targets = {str(port["targetPort"]) for port in one["spec"]["ports"]}
-        assert targets <= ports_of(pods, one["spec"]["selector"]), one["metadata"]["name"]
+        for target in (port["targetPort"] for port in one["spec"]["ports"]):
+            # Kubernetes before 1.33 looks for a name among ordinary containers alone, not among native sidecars.
+            parts = containers if isinstance(target, int) else ordinary_containers
+            assert str(target) in ports_of(pods, one["spec"]["selector"], parts), one["metadata"]["name"]
     for one in rendered.of("PodMonitor"):
         targets = {endpoint["port"] for endpoint in one["spec"]["podMetricsEndpoints"]}
         assert targets <= ports_of(pods, one["spec"]["selector"]["matchLabels"]), one["metadata"]["name"]
@@ -150,12 +152,18 @@ def test_selectors_and_ports_by_name_meet_a_pod(render: object, path: Path) -> N
             assert ports_of(pods, one["spec"][key]["matchLabels"]), f"{kind} {one['metadata']['name']}"
 
 
-def ports_of(pods: list[Json], labels: Json) -> set[str]:
+def ordinary_containers(pod: Json) -> list[Json]:
+    """What is not an init container."""
+    found: list[Json] = pod["spec"]["containers"]
+    return found
+
+
+def ports_of(pods: list[Json], labels: Json, parts: Callable[[Json], list[Json]] = containers) -> set[str]:
     """Names and numbers of the ports of the Pods that labels select."""
     found = set()
     for pod in pods:
         if labels.items() <= pod["metadata"].get("labels", {}).items():
-            for port in (port for one in containers(pod) for port in one.get("ports", [])):
+            for port in (port for one in parts(pod) for port in one.get("ports", [])):
                 found |= {str(port["containerPort"]), port.get("name", "")}
     return found
 

@@ -117,8 +117,9 @@ def run(args: argparse.Namespace) -> int:
             faults += refused.sentences
     if faults:
         return _refuse(faults)
-    if args.explain:
-        _explain(reports)
+    if args.explain and not reports:
+        print("There is nothing here that makes Pods.", file=sys.stderr)
+    _explain(reports if args.explain else [report for report in reports if report.passed_over])
     sys.stdout.write("".join(_joined(written)))
     return EXIT_GOOD
 
@@ -143,14 +144,15 @@ def _read(name: str, most_bytes: int) -> str:
 
 
 def _joined(texts: Sequence[str]) -> list[str]:
-    """Several files as one stream: a file that does not begin with a marker gets one."""
+    """Several files as one stream: a file that does not begin with a marker gets one, and no byte order mark within."""
     parts: list[str] = []
     for text in texts:
+        part = text.removeprefix("\ufeff") if parts else text
         if parts and not parts[-1].endswith("\n"):
             parts.append("\n")
-        if parts and not text.startswith("---"):
+        if parts and not part.startswith("---"):
             parts.append("---\n")
-        parts.append(text)
+        parts.append(part)
     return parts
 
 
@@ -169,5 +171,3 @@ def _explain(reports: Sequence[Any]) -> None:
         colour = Colour.WARNING if report.sentence.startswith("Warning:") else None
         sentence = printable(report.sentence)
         print(f"  {paint(sentence, colour, sys.stderr) if colour else sentence}", file=sys.stderr)
-    if not reports:
-        print("There is nothing here that makes Pods.", file=sys.stderr)

@@ -2,6 +2,8 @@
 Objects of Kubernetes that make Pods: where the template of the Pod stands in each kind, and lists of them.
 
 Kinds that make no Pods pass through untouched, and so does a custom resource whose kind happens to have a known name.
+Where such an object has the template of a Pod all the same (a Rollout, a Deployment of a version long gone), that is
+said: the app would speak plaintext, and nobody would know.
 """
 
 from collections.abc import Iterator
@@ -38,17 +40,26 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """One sentence about one object. passed_over: it makes Pods, it seems, and they get no sidecar."""
+
+    what: str
+    sentence: str
+    passed_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """
     An object after it.
 
     before:  ConfigMaps that belong in front of it
-    reports: (which object, sentence) of everything that was done
+    reports: everything that was done
     """
 
     value: Any
     before: tuple[Json, ...] = ()
-    reports: tuple[tuple[str, str], ...] = ()
+    reports: tuple[Report, ...] = ()
 
 
 def template_path(value: object) -> tuple[str, ...] | None:
@@ -99,7 +110,7 @@ def carry_out(task: Task, value: object) -> Outcome:
         return _list(task, value)
     path = template_path(value)
     if path is None:
-        return Outcome(value)
+        return Outcome(value, reports=_passed_over(value) if task.settings is not None else ())
     assert isinstance(value, dict)
     what = describe(value)
     try:
@@ -114,12 +125,25 @@ def carry_out(task: Task, value: object) -> Outcome:
         *_misplaced(value, path),
         *((f"ConfigMap {name} holds its configuration; a change of it needs no restart.",) if made.files else ()),
     )
-    return Outcome(_with(value, path, made.pod), config_maps, tuple((what, sentence) for sentence in told))
+    return Outcome(_with(value, path, made.pod), config_maps, tuple(Report(what, sentence) for sentence in told))
+
+
+def _passed_over(value: object) -> tuple[Report, ...]:
+    """A word about a template of a Pod in an object of a kind that is none of ours."""
+    for path in dict.fromkeys(TEMPLATES.values()):
+        if path and isinstance(value, dict) and _mapping(value, *path, "spec").get("containers"):
+            kind = f"{value.get('kind')} of {value.get('apiVersion')}"
+            sentence = (
+                f"Warning: {kind} is no kind that injection knows: its Pods get no sidecar from this, and one from the "
+                "webhook where that is installed."
+            )
+            return (Report(describe(value), sentence, passed_over=True),)
+    return ()
 
 
 def _list(task: Task, value: Json) -> Outcome:
     items: list[object] = []
-    reports: list[tuple[str, str]] = []
+    reports: list[Report] = []
     faults: list[str] = []
     for item in without_generated(value["items"]):
         try:

@@ -4,32 +4,26 @@ byte for byte.
 
 A line that begins with `---` or `...` ends a document wherever it stands, in a block of text too (YAML 1.2, 9.1.2), so
 the stream is split by lines before anything is parsed. A document that holds the name of no kind that makes Pods is
-never parsed at all. One that is JSON (`kubectl get -o json`) stays JSON.
+parsed only to warn of a template that it may have, and then it need not be YAML. One that is JSON (`kubectl get -o
+json`) stays JSON.
 
 Every sentence about a document names the file and the line where it begins.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 
 from proxy.pod.refusal import Refused
-from proxy.pod.workloads import TEMPLATES, Task, carry_out, describe, generated_for, template_path
+from proxy.pod.workloads import TEMPLATES, Report, Task, carry_out, describe, generated_for, template_path
 from proxy.pod.yamldocument import Document
 
 MAX_STREAM_BYTES = 64 * 1024 * 1024
 
 _MARKER = re.compile(r"^(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
 _WORTH_PARSING = re.compile("|".join((*sorted({kind for _, kind in TEMPLATES}), "List", "ConfigMap")))
+_MOST_WARNED_OF_BYTES = 256 * 1024  # to read megabytes for a warning would take a minute
 _TAKE_AWAY = Task(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One sentence about one object."""
-
-    what: str
-    sentence: str
 
 
 def transform(text: str, task: Task, *, file: str) -> tuple[str, list[Report]]:
@@ -66,6 +60,9 @@ def _read(text: str, file: str) -> tuple[list[Document], list[str]]:
         try:
             if _WORTH_PARSING.search(document.text):
                 document.parse()
+            elif _may_have_a_template(document.text):
+                with suppress(Refused):
+                    document.parse()
         except Refused as refused:
             faults += [f"{file}:{document.begin}: {sentence}" for sentence in refused.sentences]
     workloads = {describe(one.value) for one in documents if template_path(one.value) is not None}
@@ -81,6 +78,13 @@ def _read(text: str, file: str) -> tuple[list[Document], list[str]]:
         marker = None
         kept.append(document)
     return kept, faults
+
+
+def _may_have_a_template(text: str) -> bool:
+    """Whether an object of an unknown kind looks as if it made Pods; the schemas of custom kinds do as well."""
+    if len(text) > _MOST_WARNED_OF_BYTES or "CustomResourceDefinition" in text:
+        return False
+    return "emplate" in text and "containers" in text
 
 
 def _split(text: str) -> Iterator[Document]:
@@ -100,13 +104,18 @@ def _carry_out(task: Task, document: Document) -> tuple[str, list[Report]]:
     bare = carry_out(_TAKE_AWAY, document.value)
     before = document if bare.value == document.value else document.restored(bare.value)
     if task.settings is None:
-        return before.marker + before.text, [Report(*one) for one in bare.reports]
+        return before.marker + before.text, list(bare.reports)
     outcome = carry_out(task, before.value)
     text = before.text
     if outcome.value != before.value:
         after = before.with_value(outcome.value)
         text = after.remembering(before, after.restored(before.value))
-    front = "".join(f"\n{before.write(config_map)}{before.marker or '---'}" for config_map in outcome.before)
+    front = "".join(f"\n{_ended(before.write(config_map))}{before.marker or '---'}" for config_map in outcome.before)
     if front and not before.marker:
         front, text = front.removeprefix("\n"), f"\n{text}"
-    return before.marker + front + text, [Report(*one) for one in outcome.reports]
+    return before.marker + front + text, list(outcome.reports)
+
+
+def _ended(text: str) -> str:
+    """With the line end that a marker behind it needs: JSON in one piece often has none."""
+    return text if text.endswith("\n") else f"{text}\n"

@@ -31,6 +31,27 @@ def test_several_files_become_one_stream(pod_file: str, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.count("\n---\n") == 1
 
 
+def test_a_byte_order_mark_stays_only_where_it_begins_the_stream(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "windows.yaml"
+    file.write_text(f"\ufeff{POD}", encoding="utf-8")
+    assert main(["inject", "-f", str(file), "-f", str(file), *OPTIONS]) == 0
+    out = capsys.readouterr().out
+    assert (out[:1], out.count("\ufeff")) == ("\ufeff", 1)
+
+
+def test_a_kind_that_is_passed_over_is_named_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rollout.yaml"
+    text = "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: a}\n"
+    text += "spec: {template: {spec: {containers: [{}]}}}\n"
+    file.write_text(text, encoding="utf-8")
+    assert main(["inject", "-f", str(file), *OPTIONS]) == 0
+    out, err = capsys.readouterr()
+    assert out == text
+    assert err.startswith("Rollout a\n  Warning: Rollout of argoproj.io/v1alpha1 is no kind that injection knows")
+
+
 def test_explain_says_on_stderr_what_was_done_to_which(pod_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inject", "-f", pod_file, *OPTIONS, "--explain"]) == 0
     lines = capsys.readouterr().err.splitlines()

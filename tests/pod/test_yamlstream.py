@@ -11,6 +11,7 @@ from proxy.pod.yamldocument import MEMORY
 from proxy.pod.yamlstream import transform
 from tests.pod.pods import settings
 
+APP = {"name": "app"}
 POD = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: one\nspec:\n  containers:\n  - name: app\n    image: x\n"
 
 
@@ -77,6 +78,43 @@ def test_json_stays_json_with_its_indentation(indent: int | None, end: str) -> N
     out = inject(text)
     assert json.loads(out)["items"][0]["spec"]["initContainers"][1]["name"] == "mtls-sidecar"
     assert (inject(out), uninject(out)) == (out, text)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_config_map_before_json_has_a_line_of_its_own_for_the_marker(end: str) -> None:
+    text = (
+        json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [APP]}}) + end
+    )
+    out = inject(text, to_config_map=True)
+    assert [json.loads(part)["kind"] for part in out.split("\n---\n")] == ["ConfigMap", "Pod"]
+    assert (inject(out, to_config_map=True), uninject(out)) == (out, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec: {template: {spec: {containers: [{}]}}}\n",
+        "apiVersion: extensions/v1beta1\nkind: Deployment\nspec: {template: {spec: {containers: [{}]}}}\n",
+        "kind: List\nitems:\n- {kind: X, spec: {jobTemplate: {spec: {template: {spec: {containers: [1]}}}}}}\n",
+    ],
+)
+def test_a_template_in_an_unknown_kind_is_warned_of_and_copied(text: str) -> None:
+    written, reports = transform(text, Task(settings()), file="x.yaml")
+    assert written == text
+    assert [report.passed_over for report in reports] == [True]
+    assert transform(text, Task(None), file="x.yaml") == (text, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: {{ .Values.kind }}\nspec:\n  template: {spec: {containers: [\n",
+        "kind: CustomResourceDefinition\nspec: {template: {spec: {containers: [1]}}}\n",
+        "kind: ConfigMap\ndata:\n  a: |\n    template: containers\n",
+    ],
+)
+def test_what_only_looks_like_a_template_is_copied_without_a_word(text: str) -> None:
+    assert transform(text, Task(settings()), file="x.yaml") == (text, [])
 
 
 def test_a_file_that_was_edited_since_keeps_the_edit_and_loses_the_memory() -> None:

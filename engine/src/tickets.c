@@ -22,6 +22,13 @@
 
 #define PREFIX_BYTES (BS_TICKET_NAME_BYTES + BS_TICKET_NONCE_BYTES)
 
+/*
+ * A client brings its ticket in its ClientHello, of which 16 KiB are looked at where TLS is told from plaintext
+ * (core/clienthello.py), and in which a ticket of 64 KiB does not fit at all. Who has a longer chain than this, which
+ * is three times as long as those of SPIFFE, gets none, and presents it each time.
+ */
+#define SESSION_BYTES 12288
+
 static const bs_connection *connection_of(const SSL *ssl) { return SSL_get_app_data(ssl); }
 
 static size_t max_overhead(SSL *ssl) {
@@ -33,6 +40,7 @@ static int seal(SSL *ssl, uint8_t *out, size_t *out_length, size_t max_length, c
   const bs_connection *connection = connection_of(ssl);
   *out_length = 0;
   if (connection == NULL || !connection->inner->context->has_ticket_key) return 1; /* no ticket is sent */
+  if (length > SESSION_BYTES) return 1;
   const bs_context *context = connection->inner->context;
   if (max_length < PREFIX_BYTES) return 0;
   uint8_t *nonce = out + BS_TICKET_NAME_BYTES;

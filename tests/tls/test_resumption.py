@@ -4,9 +4,11 @@ import select
 import types
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.clienthello import MAX_HELLO_BYTES
 from proxy.core.config import TlsConfig
 from proxy.core.reasons import Reason, Rejected
 from proxy.tls import binding, contexts
@@ -473,3 +475,17 @@ def test_a_chain_that_was_verified_before_is_known_by_its_digest(tls_version):
     assert (first.resumed, second.resumed) == (False, False)
     assert second.server.peer == first.server.peer
     assert second.server_facts == first.server_facts
+
+
+@VERSIONS
+@pytest.mark.engine("boringssl")
+@pytest.mark.parametrize(("length", "resumes"), [(11_000, True), (13_000, False), (64_300, False)])
+def test_no_ticket_makes_a_hello_that_is_too_long_to_be_looked_at(length, resumes, tls_version):
+    bulk = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(length))
+    caller = client(CA, svid=minting.forge(CA, replace=[(bulk, False)]), tls=version(tls_version))
+    answerer = server(CA)
+
+    assert [talk(caller, answerer).resumed for _ in range(3)] == [False, resumes, resumes]
+    with connected() as (ours, tapped):
+        caller.connect(ours).step()
+        assert len(tapped.recv(65536)) < MAX_HELLO_BYTES

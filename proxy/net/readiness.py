@@ -44,17 +44,17 @@ class Readiness:
 
     def watch_readable(self, fd: int, callback: Callback) -> None:
         """Call back whenever `fd` has bytes, an end or an error; replaces the callback that it has."""
-        self._readers[fd] = callback
         events = self._watched.get(fd, 0)
         if not events & _READ:
-            self._watch(fd, events, events | _READ)
+            self._watch(fd, events, events | _READ)  # first: the kernel may have no room for one more
+        self._readers[fd] = callback
 
     def watch_writable(self, fd: int, callback: Callback) -> None:
         """Call back whenever `fd` takes bytes; otherwise as watch_readable."""
-        self._writers[fd] = callback
         events = self._watched.get(fd, 0)
         if not events & _WRITE:
             self._watch(fd, events, events | _WRITE)
+        self._writers[fd] = callback
 
     def rest_readable(self, fd: int) -> bool:
         """Leave bytes on `fd` where they are. Returns: whether it was watched for them."""

@@ -236,6 +236,20 @@ async def test_a_descriptor_that_was_closed_too_early_is_still_forgotten(pair: P
     assert waits._watched == {}
 
 
+async def test_a_descriptor_that_the_kernel_does_not_take_leaves_nothing_behind(waits: Readiness, pair: Pair) -> None:
+    ours, _theirs = pair
+    number = ours.fileno()
+    ours.close()
+    for watch, rest in (
+        (waits.watch_readable, waits.rest_readable),
+        (waits.watch_writable, waits.rest_writable),
+    ):
+        with pytest.raises(OSError, match="descriptor"):
+            watch(number, lambda: None)
+        assert rest(number) is False
+    waits.forget(number)
+
+
 def test_zero_is_no_deadline() -> None:
     loop = asyncio.new_event_loop()
     assert deadline_in(loop, 0) is None

@@ -64,15 +64,23 @@ def is_ready(admin: Address) -> bool:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does: through every `finally`, so that no child is left behind."""
+    """
+    SIGTERM and SIGHUP end this process as Ctrl-C does: through every `finally`, so that no child is left behind.
+
+    SIGHUP is what a terminal sends that was closed; whoever ignores it, as under nohup, goes on.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if number == signal.SIGTERM or handler is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class LoggedProcess:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
@@ -249,12 +249,12 @@ class Testbed:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off to the end: a process that was started and is not noted yet would outlive us."""
+    """Put Ctrl-C, SIGTERM and SIGHUP off: a process that was started and is not noted yet would outlive us."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came = list[int]()
-    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in (SIGINT, SIGTERM)}
+    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in (SIGINT, SIGTERM, SIGHUP)}
     try:
         yield
     finally:

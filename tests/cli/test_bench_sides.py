@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -164,8 +165,9 @@ def test_what_cannot_be_is_refused_with_what_can(words: list[str], said: str) ->
     assert said in done.stderr
 
 
-def test_a_run_that_is_stopped_leaves_no_server_behind(tmp_path: Path) -> None:
-    """SIGTERM is what a job that took too long gets."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_stopped_leaves_no_server_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGTERM is what a job that took too long gets, SIGHUP one whose terminal was closed."""
     command = package_command("proxy", "bench", "compare", *SHORT, "--peers", "none", "--rounds", "100")
     environment = package_environment() | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
@@ -174,7 +176,7 @@ def test_a_run_that_is_stopped_leaves_no_server_behind(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             with pytest.raises(subprocess.TimeoutExpired):  # it has not ended by itself
                 running.wait(0.05)
-        running.terminate()
+        running.send_signal(number)
         _, said = running.communicate(timeout=60)
     assert (running.returncode, said) == (130, b"")
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]

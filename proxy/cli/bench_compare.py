@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from proxy.cli.bench_options import add_measuring, configuration, now_text
+from proxy.cli.bench_options import add_measuring, can_write, configuration, now_text
 from proxy.cli.bench_sideoptions import add_amounts, add_measure, add_sides, among, chosen_engines, conclude, scale_of
 from proxy.cli.bench_sides import Column, Table, print_sides
 from proxy.lab.comparison import CONNECTIONS, MEASURED, line_up, meaning
@@ -91,14 +91,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare; returns 0, 1 when a side could not be measured or a file not be written."""
+    if not can_write(_PROGRAM, args.json):
+        return 1
     try:
         result, failed = _measure(args)
     except LoadFault as fault:
         print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
         return 1
     ours = next(side for side in result.sides if side.startswith("sidecar"))
+    status = conclude(_PROGRAM, result, args.json, failed)  # first: what takes the tables (head, less) may leave early
     print_sides(result, [table._replace(base=ours) for table in TABLES])
-    return conclude(_PROGRAM, result, args.json, failed)
+    return status
 
 
 def _measure(args: argparse.Namespace) -> tuple[Result, list[str]]:

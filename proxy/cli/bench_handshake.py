@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy import __version__
 from proxy.cli.bench_fleet import turns_of
 from proxy.cli.bench_handshake_options import Usage, add_arguments, check, request_bytes, seconds_of
-from proxy.cli.bench_options import configuration, now_text
+from proxy.cli.bench_options import can_write, configuration, not_written, now_text
 from proxy.cli.bench_progress import Progress
 from proxy.cli.bench_table import print_result
 from proxy.core.clockwords import rfc3339
@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure; returns 0, 1 when something could not be measured or written, 2 for options that do not fit together."""
     try:
         matrix, slo = check(args)
+        if args.meet is None and not can_write(_PROGRAM, args.json):  # a folder to meet in is made by those that meet
+            return 1
         result = _measure(args, matrix, slo)
     except (Usage, MatrixFault, SloFault) as fault:
         print(f"{_PROGRAM}: {printable(str(fault))}", file=sys.stderr)
@@ -68,9 +70,7 @@ def _write(file: str | None, result: Result) -> bool:
     try:
         write(file, result)
     except OSError as error:
-        why = error.strerror or str(error)
-        print(f"{_PROGRAM}: {printable(file)} cannot be written: {why}", file=sys.stderr)
-        return False
+        return not_written(_PROGRAM, file, error)
     return True
 
 

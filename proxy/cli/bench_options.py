@@ -2,14 +2,16 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from proxy.core.addresses import AddressFault, parse_upstream
 from proxy.core.clockwords import rfc3339
 from proxy.core.config import TcpAddress
-from proxy.lab.results import Setting
+from proxy.lab.results import Setting, try_place
 from proxy.ops.cores import usable_cores
+from proxy.ops.printable import printable
 
 MOST_SECONDS = 86_400.0
 MOST_PROCESSES = 256
@@ -116,6 +118,23 @@ def add_measuring(parser: argparse.ArgumentParser, *, rounds: int, seconds: floa
     )
     group.add_argument("--seed", type=whole(0, 999_999_999), default=1, metavar="N", help="of orders and arrivals")
     group.add_argument("--json", metavar="FILE", help="write every number, for `bench report` and `bench merge`")
+
+
+def can_write(program: str, file: str | None) -> bool:
+    """Whether --json can be written, tried before anything is measured; says why not."""
+    if file is None:
+        return True
+    try:
+        try_place(file)
+    except OSError as error:
+        return not_written(program, file, error)
+    return True
+
+
+def not_written(program: str, file: str, error: OSError) -> bool:
+    """Say why a result is not in its file; returns False."""
+    print(f"{program}: {printable(file)} cannot be written: {error.strerror or error}", file=sys.stderr)
+    return False
 
 
 def configuration(args: argparse.Namespace, leave_out: Sequence[str] = ()) -> dict[str, Setting]:

@@ -1,16 +1,14 @@
 """Options that `bench compare` and `bench relay` share, and how both end."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
-from proxy.cli.bench_options import whole
+from proxy.cli.bench_options import not_written, whole
 from proxy.lab.generator import LoadFault
 from proxy.lab.results import Result, write
 from proxy.lab.sides import engines
 from proxy.lab.testbed import KEY_WORDS
 from proxy.lab.workloads import Scale
-from proxy.ops.printable import printable
 
 
 def add_sides(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +59,7 @@ def conclude(program: str, result: Result, file: str | None, failed: Sequence[st
         try:
             write(file, result)
         except OSError as error:
-            why = error.strerror or str(error)
-            print(f"{program}: {printable(file)} cannot be written: {why}", file=sys.stderr)
+            not_written(program, file, error)
             return 1
     return 1 if failed or any(row.fault for row in result.rows) else 0
 

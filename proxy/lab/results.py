@@ -11,6 +11,7 @@ rows of one scenario are refused with a sentence, for a report that guesses is w
 file comes from somewhere else.
 """
 
+import errno
 import os
 import uuid
 from collections import Counter
@@ -281,6 +282,21 @@ def read(path: str) -> Result:
     return decode(data, path)
 
 
+def try_place(path: str) -> None:
+    """
+    Try with an empty file whether `write` can put a result there: what was measured for an hour is not to be lost.
+
+    Raises: OSError with the path
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not place.exists() or place.is_file():
+        aside = _aside(place)
+        aside.touch()
+        aside.unlink()
+
+
 def write(path: str, result: Result) -> None:
     """
     Write the document: whole or not at all, by renaming, where the path is a file's or new.
@@ -294,12 +310,16 @@ def write(path: str, result: Result) -> None:
     if place.exists() and not place.is_file():
         place.write_bytes(data)
         return
-    aside = place.with_name(f".{place.name}.{os.getpid()}")
+    aside = _aside(place)
     try:
         aside.write_bytes(data)
         aside.replace(place)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.{os.getpid()}")
 
 
 def latencies(round_: Round) -> Latencies | None:

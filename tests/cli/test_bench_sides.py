@@ -147,6 +147,7 @@ def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     done = run(*words)
     assert done.returncode == 1
     assert "cannot be written: No such file or directory" in done.stderr
+    assert done.stdout == ""  # said before anything is measured
     assert "Traceback" not in done.stderr
 
 
@@ -163,6 +164,24 @@ def test_what_cannot_be_is_refused_with_what_can(words: list[str], said: str) ->
     done = run(*words)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_reader_that_leaves_early_costs_no_result(tmp_path: Path) -> None:
+    words = [*SHORT, "--peers", "none", "--measure", "request", "--json", str(tmp_path / "result.json")]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            package_command("proxy", "bench", "compare", *words),
+            env=package_environment(),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (tmp_path / "result.json").exists(), done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

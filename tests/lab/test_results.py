@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.lab.results import MOST_BYTES, BadResult, decode, encode, read, write
+from proxy.lab.results import MOST_BYTES, BadResult, decode, encode, read, try_place, write
 from tests.lab.documents import REJECTED_ONCE, result_of, round_of, row_of
 
 RESULT = result_of(row_of(round_of(failures=REJECTED_ONCE), round_of(cpu_us=None)), row_of(version="1.2", rate=100.0))
@@ -47,6 +47,15 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
 def test_a_place_that_takes_no_file_is_an_oserror(path: str) -> None:
     with pytest.raises(OSError, match="directory"):
         write(path, RESULT)
+    with pytest.raises(OSError, match="directory"):
+        try_place(path)
+
+
+@pytest.mark.parametrize("name", ["new.json", "old.json"])
+def test_a_place_is_tried_without_a_trace(tmp_path: Path, name: str) -> None:
+    (tmp_path / "old.json").write_bytes(TEXT)
+    try_place(str(tmp_path / name))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"old.json": TEXT}
 
 
 def test_unknown_is_null_and_not_zero() -> None:

@@ -64,7 +64,7 @@ def inject(pod: Json, defaults: Settings, *, owner_kind: str = "Pod", config_map
     if identity.helper_config:
         files[HELPER_CONFIG] = identity.helper_config
     _add(pod, settings, plan, identity, rewritten, files, config_map)
-    told = (*_told(settings, plan, identity, rewritten), *notes(pod["spec"], settings, plan))
+    told = (*_told(settings, plan, identity, rewritten), *notes(metadata, pod["spec"], settings, plan))
     told += tuple(f"Warning: {warning}." for warning in config.warnings)
     named = tuple((_file(annotation), text) for annotation, text in files.items())
     return Injected(pod, told, named if config_map else ())
@@ -162,8 +162,8 @@ def _told(settings: Settings, plan: PortPlan, identity: IdentityParts, rewritten
     if plan.default is None:
         told.append("Nothing comes in through the sidecar.")
     else:
-        what = "every port" if not plan.ranges else "the ports of `ports`"
-        told += [f"Inbound: {what} is redirected to the sidecar, mode {plan.default}."] if plan.intercepted else []
+        what = "every port is" if not plan.ranges else "the ports of `ports` are"
+        told += [f"Inbound: {what} redirected to the sidecar, mode {plan.default}."] if plan.intercepted else []
         told += [
             f"Inbound: the sidecar listens on {listen} for the app's port {port}, mode "
             f"{plan.modes.get(port, plan.default)}."

@@ -5,6 +5,7 @@ All of it is refused and nothing skipped in silence: a Pod that was meant to spe
 one that does not start.
 """
 
+import re
 from collections.abc import Iterator
 
 from proxy.core.config import Mode
@@ -12,7 +13,7 @@ from proxy.pod.names import ADMIN_PORT, CONTAINERS, GID, HEALTH_PORT, INBOUND_PO
 from proxy.pod.podshape import Json, containers_of
 from proxy.pod.portplan import PortPlan
 from proxy.pod.settings import PREFIX, Settings
-from proxy.pod.settingwords import IdentityKind
+from proxy.pod.settingwords import IdentityKind, amount
 
 JOBS = ("Job", "CronJob")
 _MESHES = {
@@ -38,6 +39,8 @@ def obstacles(metadata: Json, spec: Json, settings: Settings, owner_kind: str) -
     yield from _host(spec)
     yield from _other_mesh(metadata, spec)
     yield from _names(spec)
+    yield from _purpose(settings)
+    yield from _resources(settings)
     if settings.intercept:
         yield from _same_user(spec)
     elif settings.routes:
@@ -64,7 +67,7 @@ def port_conflicts(spec: Json, plan: PortPlan, settings: Settings) -> Iterator[s
                 )
 
 
-def notes(spec: Json, settings: Settings, plan: PortPlan) -> Iterator[str]:
+def notes(metadata: Json, spec: Json, settings: Settings, plan: PortPlan) -> Iterator[str]:
     """What is no obstacle, and yet changes what the sidecar is worth."""
     if spec.get("shareProcessNamespace"):
         yield (
@@ -77,6 +80,12 @@ def notes(spec: Json, settings: Settings, plan: PortPlan) -> Iterator[str]:
         yield "Warning: ports that are not among `ports` are reachable in plaintext, by anybody."
     if settings.rewrite_probes is False and plan.intercepted and plan.default != Mode.DISABLE:
         yield "Warning: probes are not rewritten, so kubelet's come in plaintext: STRICT refuses them."
+    scraped = _scraped_port(metadata)
+    if scraped is not None and plan.catches_kubelet(scraped):
+        yield (
+            f"Warning: the annotations prometheus.io/ have port {scraped} scraped in plaintext, which STRICT refuses: "
+            f"write {{{scraped}: {{mode: DISABLE}}}} in {PREFIX}inbound, or scrape it by mutual TLS."
+        )
     if not settings.intercept and (settings.ports is None or settings.ports):
         yield (
             "Without interception the app's own ports stay reachable beside the sidecar: have the app listen on "
@@ -84,6 +93,35 @@ def notes(spec: Json, settings: Settings, plan: PortPlan) -> Iterator[str]:
         )
     if settings.intercept and not settings.routes:
         yield "Outbound connections are not intercepted, since there are no `routes`."
+
+
+def _scraped_port(metadata: Json) -> int | None:
+    """The port that the usual annotations name to Prometheus."""
+    annotations = metadata.get("annotations") or {}
+    port = str(annotations.get("prometheus.io/port", ""))
+    is_scraped = (
+        annotations.get("prometheus.io/scrape") == "true" and annotations.get("prometheus.io/scheme") != "https"
+    )
+    return int(port) if is_scraped and re.fullmatch("[0-9]{1,5}", port) else None
+
+
+def _purpose(settings: Settings) -> Iterator[str]:
+    goes_out = settings.outbound or (settings.routes and settings.intercept)
+    if settings.ports is not None and not settings.ports and not goes_out:
+        yield (
+            "`ports` is none, and there are neither `routes` nor `outbound`, so the sidecar would have nothing to do. "
+            f'Say where the Pod goes by mutual TLS, or set {PREFIX}inject to "false".'
+        )
+
+
+def _resources(settings: Settings) -> Iterator[str]:
+    """The API server refuses a Pod that asks for more than it may use."""
+    for name, request, limit in (
+        ("cpu", settings.cpu_request, settings.cpu_limit),
+        ("memory", settings.memory_request, settings.memory_limit),
+    ):
+        if request and limit and amount(request) > amount(limit):
+            yield f"`{name}-request`, {request}, is more than `{name}-limit`, {limit}; Kubernetes takes no such Pod."
 
 
 def _identity(settings: Settings) -> Iterator[str]:

@@ -8,6 +8,7 @@ later (patterns, listeners, routes) is only taken apart here, so that each rule 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
 import yaml
@@ -22,6 +23,9 @@ NONE = "none"
 
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")  # RFC 1123 subdomain, as names of objects are
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+_SUFFIXES = {"": Decimal(1), "m": Decimal("0.001"), "k": Decimal(1000)}
+_SUFFIXES |= {name: Decimal(1000) ** power for power, name in enumerate("MGTPE", start=2)}
+_SUFFIXES |= {f"{name}i": Decimal(1024) ** power for power, name in enumerate("KMGTPE", start=1)}
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
 _SECTIONS = ("tls", "timeouts", "limits", "log", "workers")
 
@@ -197,6 +201,12 @@ def parse_quantity(text: str) -> str:
     if text.strip() and not _QUANTITY.fullmatch(text.strip()):
         raise ValueError("write a quantity, e.g. 100m, 0.5, 64Mi or 1Gi; empty for none")
     return text.strip()
+
+
+def amount(quantity: str) -> Decimal:
+    """How much a quantity is, as Kubernetes reads it: 64Mi is more than 60M."""
+    number = quantity.rstrip("".join(_SUFFIXES))
+    return Decimal(number) * _SUFFIXES[quantity.removeprefix(number)]
 
 
 def _port(text: str) -> int:

@@ -83,6 +83,13 @@ def _judge(text: str) -> tuple[str, ...]:
         return warnings_of(read_config(text.encode(), file=""))
     except ConfigFaults as faults:
         raise Refused(
-            f"The sidecar's configuration would be faulty at {fault.path or 'its top level'}: {fault.message}."
+            _sentence(
+                f"The sidecar's configuration would be faulty at {fault.path or 'its top level'}: {fault.message}"
+            )
             for fault in faults.faults
         ) from None
+
+
+def _sentence(message: str) -> str:
+    """With a full stop, unless it ends in one, or in a question."""
+    return message if message.endswith((".", "?")) else f"{message}."

@@ -133,11 +133,17 @@ def test_without_interception_the_declared_ports_are_the_default_and_udp_is_none
         ({"intercept": "false", "ports": "8080", "inbound": "{1: {mode: DISABLE}}"}, "port 1, which is not among"),
         ({"intercept": "false", "ports": "8080", "routes": "[{to: 10.0.0.0/8}]"}, "`routes` are for interception"),
         ({"bundles": "example.org=configmap/x"}, "our own trust domain"),
-        ({"ports": "none"}, "no listener"),
+        ({"ports": "none"}, "the sidecar would have nothing to do"),
+        ({"memory_limit": "60M"}, "`memory-request`, 64Mi, is more than `memory-limit`, 60M"),
+        ({"cpu_limit": "0.04"}, "`cpu-request`, 50m, is more than `cpu-limit`, 0.04"),
+        ({"config": "{log: {leve: info}}"}, "did you mean `level`?"),
+        ({"routes": "[{to: 10.0.0.0/8}]"}, "as in `allow`."),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(texts: dict[str, str], words: str) -> None:
-    assert words in refusal(pod(), settings(**texts))
+    sentences = refusal(pod(), settings(**texts))
+    assert words in sentences
+    assert not sentences.endswith(("..", "?."))
 
 
 def test_no_rule_is_asked_for_where_nobody_is_judged_or_nothing_comes_in() -> None:
@@ -376,6 +382,24 @@ def test_what_should_be_known_is_among_the_notes() -> None:
     notes = "\n".join(inject(pod(shareProcessNamespace=True), settings(exclude_inbound_ports="1")).notes)
     for words in ("shareProcessNamespace lets", "excluded inbound ports are reachable in plaintext", "native sidecar"):
         assert words in notes
+
+
+@pytest.mark.parametrize(
+    ("texts", "annotations", "is_told"),
+    [
+        ({}, {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"}, True),
+        ({"inbound": "{9090: {mode: DISABLE}}"}, {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"}, False),
+        ({"exclude_inbound_ports": "9090"}, {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"}, False),
+        ({}, {"prometheus.io/scrape": "false", "prometheus.io/port": "9090"}, False),
+        ({}, {"prometheus.io/scrape": "true", "prometheus.io/port": "metrics"}, False),
+        ({}, {"prometheus.io/scrape": "true"}, False),
+    ],
+)
+def test_a_port_that_is_scraped_in_plaintext_is_among_the_notes(
+    texts: dict[str, str], annotations: dict[str, str], is_told: bool
+) -> None:
+    told = inject(pod(annotations=annotations), settings(**texts)).notes
+    assert any("port 9090 scraped in plaintext" in note for note in told) is is_told
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,8 @@ def _secret(name: str, section: Json, volumes: list[Json], mounts: list[Json], s
     mode = _GROUP_READABLE if has_group else _ALL_READABLE
     volume = {"name": IDENTITY_VOLUME, "secret": {"secretName": name, "defaultMode": mode}}
     note = f"The SVID is the Secret {name} (tls.crt, tls.key, ca.crt); whoever renews it, the sidecar takes it up."
+    if not has_group:
+        note += " The Pod has no fsGroup, so its files have the mode 0444, in a mount that the sidecar alone has."
     return IdentityParts(section, (volume, *volumes), tuple(mounts), note=note)
 
 

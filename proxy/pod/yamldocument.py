@@ -84,7 +84,9 @@ class Document:
             written = self._successor(text, value)
             if written is not None:
                 return written
-        raise Refused(["This document cannot be written with a sidecar so that it means the same."])
+        raise Refused(
+            ["This document cannot be written with a sidecar so that it means the same; look for tags (`!name`) in it."]
+        )
 
     def restored(self, value: Any) -> "Document":
         """The document as it was before the injection that `value` is without."""

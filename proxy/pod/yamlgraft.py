@@ -12,7 +12,7 @@ What is grafted is text that two generations of YAML must read alike: Kubernetes
 import re
 from typing import Any
 
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString, SingleQuotedScalarString
 
 from proxy.pod.refusal import Refused
@@ -20,6 +20,7 @@ from proxy.pod.refusal import Refused
 MAX_NODES = 500_000  # a document of kilobytes can stand for more than any machine holds, by aliases of aliases
 MAX_DEPTH = 100
 
+_TEXT_TAG = "tag:yaml.org,2002:str"  # `!!str 1`
 _PLAIN = re.compile(r"-{0,2}[A-Za-z/][A-Za-z0-9_./?=&*+@-]*(:[A-Za-z0-9_./?=&*+@-]+)*")
 _SIMPLE = re.compile(r"[\x20-\x26\x28-\x7e]*\"[\x20-\x26\x28-\x7e]*")  # holds double quotes and no single ones
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -47,6 +48,8 @@ class _Plain:
         for kind in (str, int, float):
             if isinstance(node, kind):
                 return kind(node)
+        if isinstance(node, TaggedScalar) and str(node.tag) == _TEXT_TAG:
+            return str(node.value)
         return node  # a date, or a value with a tag: none of ours to look into
 
 

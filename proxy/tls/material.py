@@ -198,7 +198,7 @@ def _more_warnings(files: IdentityFiles, identity: PeerIdentity, now: float) -> 
     if files.key_mode & _OTHERS:
         warnings.append(
             f"{files.place(KEY)} has the mode {files.key_mode:04o}, so that others can get at the key: use 0600 "
-            "(Kubernetes: defaultMode: 0400)"
+            "(Kubernetes: defaultMode: 0440 with an fsGroup, or a mount that no other container has)"
         )
     if files.cert != files.key and any(block.is_key for block in read_blocks(files.cert, files.place(CERT))):
         warnings.append(f"{files.place(CERT)} holds a private key too, which is not looked at: take it out")

@@ -144,6 +144,10 @@ def test_a_memory_that_is_damaged_is_not_believed(memory: str) -> None:
         ),
         (POD.replace("app", "istio-proxy"), "x.yaml:1: Pod one: The Pod has Istio's container"),
         ("apiVersion: v1\nkind: Pod\nspec: &a {containers: [*a]}\n", "x.yaml:1: "),
+        (
+            POD.replace("image: x", "image: !secret x"),
+            "x.yaml:1: This document cannot be written with a sidecar so that",
+        ),
         ("kind: Pod\na: " + "[" * 150 + "]" * 150, "too large or too deep"),
     ],
 )
@@ -174,6 +178,13 @@ def test_merge_keys_are_written_out_where_they_are_in_the_way() -> None:
     out = inject(text)
     assert "/app-health/a/livez" in out
     assert "/app-health/b/livez" in out
+    assert (inject(out), uninject(out)) == (out, text)
+
+
+def test_text_that_is_tagged_as_text_is_text() -> None:
+    text = POD.replace("image: x", "args: [!!str 1, !!str on, !!str yes]")
+    out = inject(text)
+    assert "args: [!!str 1, !!str on, !!str yes]" in out
     assert (inject(out), uninject(out)) == (out, text)
 
 

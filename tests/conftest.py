@@ -7,6 +7,7 @@ say less than it seems to.
 
 import gc
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,15 @@ from tests.programs import find_program
 # A test is true or false, on a busy machine as well: no example has a deadline, and CI tries the same ones every time.
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
+
+
+def pytest_configure() -> None:
+    """
+    Let Ctrl-C be what it is, for us and for what the tests start.
+
+    A shell lets what it starts in the background ignore SIGINT, and programs inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,9 @@
 """`openssl s_client` and `s_server` as peers: what they see of us, and what we say about them, in TLS 1.2 and 1.3."""
 
 import subprocess
+import threading
 from collections.abc import Callable
+from typing import IO
 
 import pytest
 
@@ -64,6 +66,36 @@ def test_s_client_gets_its_bytes_back_and_sees_tls_end_properly(strict: Sidecar,
     assert line["bytes_received"] == len(line_by_line)
     assert line_by_line.startswith(asked.stdout)  # it leaves at the end of its input, whatever is still on the way
     assert "error" not in asked.stderr
+
+
+def test_s_client_renews_its_keys_and_asks_for_new_ones_of_ours(strict: Sidecar, pki: Pki) -> None:
+    """RFC 8446 4.6.3: each KeyUpdate that asks for one is answered before our next bytes."""
+    argv = [program("openssl"), "s_client", "-connect", text_of(strict.at("in")), "-tls1_3", "-quiet", LEAVE_FIRST]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*argv, *presenting(pki.identity("cart"))], text=True, **pipes) as client:
+        deadline = threading.Timer(PATIENCE_S, client.kill)
+        deadline.start()
+        for number in range(5):
+            _type(client, "K")  # s_client's command for it, alone in what it reads
+            assert _seen(client.stderr, "KEYUPDATE")
+            _type(client, f"line {number}")
+            assert _seen(client.stdout, f"line {number}")
+        deadline.cancel()
+        _type(client, "Q")
+    (line,) = strict.closed(1)
+    assert (line["reason"], line["bytes_sent"]) == ("COMPLETED", 5 * len("line 0\n")), line
+
+
+def _type(client: "subprocess.Popen[str]", line: str) -> None:
+    assert client.stdin is not None
+    client.stdin.write(f"{line}\n")
+    client.stdin.flush()
+
+
+def _seen(stream: "IO[str] | None", wanted: str) -> bool:
+    """Read on until this line has come; False where the stream ends before."""
+    assert stream is not None
+    return any(line.strip() == wanted for line in stream)
 
 
 @each_version

@@ -71,8 +71,9 @@ def test_s_client_gets_its_bytes_back_and_sees_tls_end_properly(strict: Sidecar,
 def test_s_client_renews_its_keys_and_asks_for_new_ones_of_ours(strict: Sidecar, pki: Pki) -> None:
     """RFC 8446 4.6.3: each KeyUpdate that asks for one is answered before our next bytes."""
     argv = [program("openssl"), "s_client", "-connect", text_of(strict.at("in")), "-tls1_3", "-quiet", LEAVE_FIRST]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*argv, *presenting(pki.identity("cart"))], text=True, **pipes) as client:
+    argv += presenting(pki.identity("cart"))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as client:
         deadline = threading.Timer(PATIENCE_S, client.kill)
         deadline.start()
         for number in range(5):

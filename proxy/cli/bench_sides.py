@@ -11,7 +11,7 @@ from proxy.cli.terminal import Colour, paint
 from proxy.lab.contest import kind_of
 from proxy.lab.measures import BY_KEY, Measure
 from proxy.lab.results import Result, Row
-from proxy.lab.stats import Verdict, paired_ratio, ratio, verdict
+from proxy.lab.stats import cannot_tell, paired_ratio, ratio
 from proxy.lab.summary import caveats
 from proxy.lab.words import UNKNOWN, amount
 from proxy.ops.printable import printable
@@ -98,4 +98,4 @@ def _beside(row: Row, base: Row | None, measure: Measure, beside: Beside) -> str
     if factor is None:
         return ""
     # The quotient of the medians, which people check by hand; the rounds in pairs say whether it is more than noise.
-    return f"{'~' if verdict(factor) is Verdict.NOISE else ''}{ours.value / theirs.value:.2f}x"
+    return f"{'~' if cannot_tell(factor) else ''}{ours.value / theirs.value:.2f}x"

@@ -17,6 +17,7 @@ from proxy.lab.measures import BY_KEY
 from proxy.lab.peers import Peer
 from proxy.lab.results import Mode, Row, Security, Workload
 from proxy.lab.sides import VERSIONS, Side, Stranger, check, peer, sidecar
+from proxy.lab.stats import cannot_tell, median, paired_ratio
 from proxy.lab.testbed import Testbed
 from proxy.lab.words import amount
 from proxy.lab.workloads import FLOOR, Bench, bulk, floor, handshakes, idle, requests
@@ -127,6 +128,18 @@ def meaning(rows: Sequence[Row]) -> list[str]:
                 "own; sockets, the way to the app, identity, policy and Python are the rest."
             )
         if len(figures) > 1:
-            least = min(figures, key=lambda side: figures[side])
-            said.append(f"A {kind} costs least on {least}: {amount(figures[least], CPU.unit)}.")
+            said.append(_least(kind, [row for row in found if row.scenario.side in figures]))
     return said
+
+
+def _least(kind: str, rows: Sequence[Row]) -> str:
+    """Who needs least, and whom the rounds cannot tell from it."""
+    figures = {row.scenario.side: CPU.values(row) for row in rows}
+    least = min(figures, key=lambda side: median(figures[side]).value)
+    level = [
+        side
+        for side, values in figures.items()
+        if side != least and (factor := paired_ratio(values, figures[least])) is not None and cannot_tell(factor)
+    ]
+    also = f"; the rounds cannot tell {', '.join(level)} from it" if level else ""
+    return f"A {kind} costs least on {least}: {amount(median(figures[least]).value, CPU.unit)}{also}."

@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.lab.measures import BY_KEY, Measure
 from proxy.lab.results import Row, Scenario, Workload
-from proxy.lab.stats import Estimate, Verdict, paired_ratio, ratio, verdict
+from proxy.lab.stats import Estimate, cannot_tell, paired_ratio, ratio
 
 # What a row's cost is, best first: the first one that was measured speaks for it.
 _COSTS: dict[Workload, tuple[str, ...]] = {
@@ -39,8 +39,8 @@ class Contrast:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the rounds tell the two apart; too few of them are taken at their word."""
-        return verdict(self.factor) is Verdict.NOISE
+        """Whether the rounds cannot tell the two apart."""
+        return cannot_tell(self.factor)
 
 
 def cost_measure(rows: Iterable[Row]) -> Measure | None:

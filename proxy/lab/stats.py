@@ -9,7 +9,7 @@ one. Intervals come from ranks, and their coverage is exact and not simulated:
 * The interval of a ratio between two runs is a pair among all quotients new/old, ordered: Hodges and Lehmann's interval
   for a shift, taken on a logarithmic scale, with the exact distribution of Mann and Whitney's U.
 * Where two sides took turns in one run, each round gives a quotient of its own, in which the machine's mood cancels:
-  the interval is that of the median of those.
+  the interval is that of the median of those, widened to the quotient of the medians where that lies outside.
 
 An interval never pretends: where so few rounds cannot reach the wanted confidence, it is the widest that there is, and
 `coverage` says what it is worth. Five rounds reach 93.75 %, six 96.9 %; two runs of three rounds each reach 90 %, of
@@ -79,7 +79,9 @@ def paired_ratio(new: Sequence[float], old: Sequence[float], confidence: float =
     """As `ratio`, for two sides that took turns: round by round, so that what both suffered cancels out."""
     if not new or len(new) != len(old) or min(*new, *old) <= 0:
         return None
-    return median([a / b for a, b in zip(new, old, strict=True)], confidence)
+    value = statistics.median(new) / statistics.median(old)  # as in `ratio`: tables show both medians
+    pairs = median([a / b for a, b in zip(new, old, strict=True)], confidence)
+    return Estimate(value, min(value, pairs.low), max(value, pairs.high), pairs.coverage)
 
 
 def verdict(change: Estimate) -> Verdict:
@@ -91,6 +93,17 @@ def verdict(change: Estimate) -> Verdict:
     if change.low > 1:
         return Verdict.HIGHER
     return Verdict.LOWER if change.high < 1 else Verdict.NOISE
+
+
+def cannot_tell(change: Estimate) -> bool:
+    """
+    Whether the rounds leave open that a ratio is 1.
+
+    Rounds that are too few for a verdict are taken at their word where they agree, never where they contradict.
+    """
+    if verdict(change) is Verdict.TOO_FEW:
+        return change.low <= 1 <= change.high
+    return verdict(change) is Verdict.NOISE
 
 
 def _rank(below: Callable[[int], float], size: int, confidence: float) -> tuple[int, float]:

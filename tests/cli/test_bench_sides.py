@@ -57,6 +57,14 @@ def test_a_ratio_that_the_rounds_cannot_tell_from_one_is_marked(capsys: pytest.C
     assert lines_of(shown(capsys, rows, Table("", COLUMNS, "ours")), "theirs")[0][-1].startswith("~")
 
 
+@pytest.mark.parametrize(("theirs", "ratio"), [((104, 112, 99), "~1.04x"), ((104, 112, 101), "1.04x")])
+def test_rounds_too_few_for_an_interval_are_believed_only_where_they_agree(
+    theirs: tuple[float, ...], ratio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [handshakes("ours", 100, 100, 100), handshakes("theirs", *theirs)]
+    assert lines_of(shown(capsys, rows, Table("", COLUMNS, "ours")), "theirs")[0][-1] == ratio
+
+
 def test_what_is_added_stands_with_its_sign(capsys: pytest.CaptureFixture[str]) -> None:
     column = Column("full", FULL, "cpu_per_handshake", Beside.ADDED)
     rows = [handshakes("ours", 100), handshakes("more", 150), handshakes("less", 60)]

@@ -69,8 +69,10 @@ def build() -> Path:
     archive, done = BUILD / "libboringssl.a", BUILD / "built"
     if archive.exists() and done.exists() and done.read_text(encoding="utf-8") == stamp:
         return archive
-    shutil.rmtree(BUILD, ignore_errors=True)
-    BUILD.mkdir(parents=True)
+    for own in (source, BUILD / "download", BUILD / "objects"):  # and nothing else: the folder may be somebody's
+        shutil.rmtree(own, ignore_errors=True)
+    done.unlink(missing_ok=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
     _unpack(_fetch(BUILD / "download"), source)
     _compile(compiler, source, archive)
     done.write_text(stamp, encoding="utf-8")

@@ -113,6 +113,13 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
+    if args.inbound_port is not None and args.inbound_port == args.outbound_port:
+        print(
+            f"mtls-sidecar intercept: inbound and outbound both lead to port {args.inbound_port}, where the sidecar "
+            "could not tell them apart; give them different ports",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     try:
         if args.action == "clean":
             _clean(args)

@@ -163,5 +163,6 @@ def _sources(findings: Findings) -> str:
     if endpoints:
         words.append(f"{endpoints} endpoint{'s' if endpoints != 1 else ''} or bodies of one")
     if findings.ignored_connections:
-        words.append(f"{findings.ignored_connections} connections left out by --ignore")
+        count = findings.ignored_connections
+        words.append(f"{count} connection{'s' if count != 1 else ''} left out by --ignore")
     return f"Read: {', '.join(words) or 'nothing'}. Window: {span(findings.window_s)} up to the end of the evidence."

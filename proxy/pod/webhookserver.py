@@ -88,7 +88,8 @@ class ServerCertificate:
         try:
             return tuple(read_bounded(path, MAX_FILE_BYTES) for path in self.files.paths())
         except OSError as error:
-            raise CertificateFault(f"They cannot be read: {error.strerror or error} ({self._where()}).") from None
+            which = error.filename or self._where()
+            raise CertificateFault(f"{which} cannot be read: {error.strerror or error}.") from None
         except ValueError:
             raise CertificateFault(f"That is not the path of a file ({self._where()}).") from None
 

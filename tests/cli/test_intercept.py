@@ -157,6 +157,7 @@ def test_a_dry_run_needs_no_backend(monkeypatch: pytest.MonkeyPatch, capsys, bac
         ((), "say apply or clean"),
         (("applY",), "invalid choice"),
         (("apply", "--config", "x.yaml", "--inbound-port", "4143"), "--config has the ports"),
+        (("apply", "--inbound-port", "15001"), "both lead to port 15001"),
         (("apply", "--inbound-port", "0"), "is no port"),
         (("apply", "--inbound-port", "1-2"), "is no port"),
         (("apply", "--exclude-inbound-ports", "http"), "'http' is no port"),

@@ -66,7 +66,7 @@ def test_prefixes_and_ignored_networks(tmp_path: Path, capsys: pytest.CaptureFix
     assert report(file, "--group-by", "prefix=16/48") == 1
     assert "10.0.0.0/16 " in capsys.readouterr().out
     assert report(file, "--ignore", "192.0.2.0/24", "--ignore", f"{CLIENT}/32") == 0
-    assert "1 connections left out by --ignore" in capsys.readouterr().out
+    assert "1 connection left out by --ignore" in capsys.readouterr().out
 
 
 def test_json_has_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

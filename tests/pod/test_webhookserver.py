@@ -211,6 +211,9 @@ def test_a_bad_certificate_at_the_start_is_a_sentence_and_2(
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith("mtls-sidecar webhook: ")
     assert said[-1].endswith(".")
+    if spoil == "missing":
+        assert "tls.crt cannot be read: No such file or directory" in said[-1]
+        assert "tls.key" not in said[-1]
 
 
 def test_a_port_in_use_is_a_sentence_and_1(

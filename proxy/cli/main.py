@@ -10,6 +10,7 @@ import argparse
 import errno
 import importlib
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -69,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that argv (default: the process's own arguments) asks for; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _open_standard_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # An output that cannot say "µ" gets an escape, as standard error does.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             status = _dispatch(words)

@@ -140,6 +140,20 @@ def test_a_full_disk_behind_standard_output_is_a_sentence(words: list[str], unbu
     assert (done.returncode, done.stderr) == (1, said)
 
 
+def test_what_the_encoding_of_the_output_cannot_say_is_escaped() -> None:
+    script = (
+        "from proxy.cli import main; main._dispatch = lambda _: print('20 µs') or 0; raise SystemExit(main.main([]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"20 \\xb5s\n", b"")
+
+
 def test_a_closed_standard_output_is_no_failure() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "--version"], stderr=subprocess.PIPE, check=False

@@ -119,6 +119,8 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
             rows = _rounds(args, contenders, generators, timetable, bar)
         waited = waiting.share()
         said += lines.notes()
+        if args.target is not None and not target.request and not target.farewell:
+            said += _of_tickets(rows)
     engines = {engine_of(cell) for cell in matrix.cells} if args.target is None else {"openssl"}
     return Result(
         kind=Kind.HANDSHAKE,
@@ -208,10 +210,20 @@ def _settled(target: Target, matrix: Matrix, asked: Asked) -> tuple[Target, list
     return replace(target, farewell=True), [said]
 
 
+def _of_tickets(rows: Sequence[Row]) -> list[str]:
+    """Why the versions are not alike where nothing is asked of the target; only where both were measured."""
+    if {row.scenario.version for row in rows if row.rounds} != {"1.2", "1.3"}:
+        return []
+    return [
+        "In TLS 1.3 the target has accepted where its ticket or first byte came, a round trip later than a client "
+        "waits that sends its request at once. --send TEXT measures both versions alike."
+    ]
+
+
 def _address(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _sentence(text: str) -> str:
-    return printable(text if text.endswith(".") else f"{text}.")
+    return printable(text if text.endswith((".", "?")) else f"{text}.")

@@ -31,8 +31,8 @@ def disturbance(waited: float | None) -> list[str]:
         return []
     return [
         f"This machine had other work: the servers waited for their core {waited * 100:.0f} % of the time in which "
-        "they had something to do. Rates and latencies are worse than this machine can do, and vary; CPU time still "
-        "holds."
+        "they had something to do. Rates and latencies are worse than this machine can do, and vary; CPU time grows "
+        "less, but it grows: compare it within this run alone."
     ]
 
 
@@ -58,8 +58,8 @@ def _pace(rows: Sequence[Row]) -> Iterator[str]:
         yield "The server kept at least one core busy in every row, so the rates are its own limit, not the client's."
     elif all(_mostly(row, _is_nobody_busy) for row in rows):
         yield (
-            "Neither side was busy: the rates are the clients in flight divided by the latency, and more of them "
-            "(--concurrency) would raise the rates."
+            "Neither side was busy: the rates are the clients in flight divided by what a connection takes, its end "
+            "and what stands behind the server included. More of them (--concurrency) may raise the rates."
         )
 
 

@@ -114,6 +114,28 @@ def test_a_target_whose_tickets_come_last_is_measured_and_that_is_said(
     assert [row.rounds[0].count > 0 for row in read(str(file)).rows] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["version=1.2,1.3"], True), (["version=1.3"], False), (["version=1.2,1.3", "--send", "x"], False)],
+)
+def test_where_the_versions_are_not_alike_that_is_said(
+    words: list[str], said: bool, address: tuple[str, int], ends: Ends, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(*target(address, ends, "--server-id", SERVER, "--matrix", "mode=full", *words)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("a round trip later than a client waits that sends its request at once" in shown) is said
+
+
+def test_the_first_to_meet_that_meets_nobody_says_whom_it_missed(
+    address: tuple[str, int], ends: Ends, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--server-id", SERVER, "--fleet", "0/2", "--meet", str(tmp_path / "run"), "--meet-within", "10ms"]
+    assert bench(*target(address, ends, "--matrix", "version=1.3", "mode=full", *words)) == 1
+    said = capsys.readouterr().err
+    assert "generator-1.ready" in said
+    assert said.endswith("with the same folder and size?\n")
+
+
 def test_the_knee_is_searched_and_its_steps_are_rows(
     address: tuple[str, int], ends: Ends, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,7 +86,9 @@ def test_a_promise_is_read(text: str, percent: float, limit_s: float) -> None:
     assert (slo.percent, slo.limit_s) == (percent, pytest.approx(limit_s))
 
 
-@pytest.mark.parametrize("text", ["", "p99", "p99=20", "p99=0ms", "p999=1ms", "p99=-1ms", "p99=20ms ", "p1=2h"])
+@pytest.mark.parametrize(
+    "text", ["", "p99", "p99=20", "p99=0ms", "p999=1ms", "p99=-1ms", "p99=20ms ", "p1=2h", "p49.9=1ms", "p05=1ms"]
+)
 def test_what_is_no_promise_is_refused(text: str) -> None:
     with pytest.raises(SloFault, match="is no promise: write"):
         parse_slo(text)

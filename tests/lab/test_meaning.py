@@ -51,6 +51,7 @@ def test_in_an_open_loop_the_arrivals_set_the_pace() -> None:
 def test_a_machine_with_other_work_is_said_instead_of_a_pace() -> None:
     (note,) = notes([row(busy=0.4)], waited=DISTURBED + 0.1)
     assert "waited for their core 25 %" in note
+    assert "CPU time grows less, but it grows" in note  # neighbours share caches and hyperthreads
     assert "Neither side" in notes([row(busy=0.4)], waited=DISTURBED)[0]
 
 

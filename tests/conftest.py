@@ -21,11 +21,12 @@ settings.load_profile("house")
 
 def pytest_configure() -> None:
     """
-    Let Ctrl-C be what it is, for us and for what the tests start.
+    Let Ctrl-C and a closed terminal be what they are, for us and for what the tests start.
 
-    A shell lets what it starts in the background ignore SIGINT, and programs inherit that.
+    A shell lets what it starts in the background ignore SIGINT, and nohup SIGHUP; programs inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:

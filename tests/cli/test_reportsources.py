@@ -171,7 +171,7 @@ def test_a_file_that_says_nothing_is_a_fault(tmp_path: Path, content: bytes, wor
 def test_a_path_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
     assert fault(str(tmp_path / "missing")) == "No such file or directory"
     assert fault(str(tmp_path)) == "Is a directory"
-    assert fault("nul\0") == "embedded null byte"
+    assert "embedded null" in fault("nul\0")
 
 
 def test_a_pipe_into_which_nobody_writes_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

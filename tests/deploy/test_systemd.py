@@ -33,7 +33,9 @@ def values(key: str, unit: Path = SERVICE) -> list[str]:
 def test_systemd_finds_no_fault_but_the_program_that_is_not_installed() -> None:
     done = subprocess.run([program("systemd-analyze"), "verify", SERVICE, SOCKET], capture_output=True, text=True)
     ours = [line for line in done.stderr.splitlines() if "mtls-sidecar" in line]
-    assert [line for line in ours if "/opt/mtls-sidecar/bin/mtls-sidecar is not executable" not in line] == []
+    # It also looks each page of `Documentation=` up, where there is no `man` to ask.
+    expected = ("/opt/mtls-sidecar/bin/mtls-sidecar is not executable", "Command 'man ")
+    assert [line for line in ours if not any(words in line for words in expected)] == []
 
 
 @pytest.mark.needs("systemd-analyze")

@@ -258,4 +258,4 @@ def test_a_generator_process_does_not_outlive_who_started_it(ends: Ends) -> None
         process.stdin.write(msgspec.json.encode(Start(at_s=0.0)) + b"\n")
         process.stdin.close()
         process.stdout.close()
-        assert process.wait(DEADLINE_S) == 1
+        assert process.wait(DEADLINE_S) in (1, 120)  # 120: Python's own, where standard output cannot be flushed

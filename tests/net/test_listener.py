@@ -58,6 +58,7 @@ async def main():
     late = socket.create_connection(rig.address())
     served = app.accept()[0] if await asyncio.get_running_loop().run_in_executor(None, wait, app) else None
     print(json.dumps([seen, spent, passed, reasons, served is not None, len(rig.bugs)]))
+    sys.stdout.flush()
     os._exit(0)
 
 def wait(app):

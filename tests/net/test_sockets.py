@@ -113,6 +113,7 @@ try:
     print(sorted(found), listening.bound, os.get_inheritable(3), listening.sock.getblocking())
 except ListenFault as fault:
     print(fault)
+sys.stdout.flush()
 os._exit(0)
 """
 

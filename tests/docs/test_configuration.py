@@ -191,7 +191,7 @@ SECTIONS = {
 }
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(st.data())
 def test_what_the_reader_accepts_the_schema_accepts(data: st.DataObject) -> None:
     # A few sections at a time, so that a good share of the files is good.
@@ -202,7 +202,7 @@ def test_what_the_reader_accepts_the_schema_accepts(data: st.DataObject) -> None
     VALIDATOR.validate(yaml.safe_load(text))
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(inbound())
 def test_any_listener_that_the_reader_accepts_the_schema_accepts(listener: dict[str, object]) -> None:
     text = yaml.safe_dump({"identity": GOOD_OBJECT["identity"], "inbound": [listener]})

@@ -1,7 +1,6 @@
 """`mtls-sidecar bench handshake`: what a mutual handshake costs, on a sidecar that it starts or on any TLS server."""
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from proxy import __version__
 from proxy.cli.bench_fleet import turns_of
 from proxy.cli.bench_handshake_options import Usage, add_arguments, check, request_bytes, seconds_of
-from proxy.cli.bench_options import can_write, configuration, not_written, now_text
+from proxy.cli.bench_options import can_write, configuration, not_written, now_text, typed_command
 from proxy.cli.bench_progress import Progress
 from proxy.cli.bench_table import print_result
 from proxy.core.clockwords import rfc3339
@@ -127,7 +126,7 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         started_at=started_at,
         environment=environment(", ".join(sorted(engines))),
         seed=args.seed,
-        command=shlex.join(["mtls-sidecar", *sys.argv[1:]])[:4096],
+        command=typed_command(sys.argv[1:]),
         rows=tuple(rows),
         configuration=configuration(args),
         certificates=certificates,

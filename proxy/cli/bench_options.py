@@ -2,9 +2,11 @@
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 from proxy.core.addresses import AddressFault, parse_upstream
 from proxy.core.clockwords import rfc3339
@@ -141,6 +143,25 @@ def configuration(args: argparse.Namespace, leave_out: Sequence[str] = ()) -> di
     """Every option of a run by its name, for the result; secrets are never among them, only paths."""
     hidden = {"command", "subcommand", "run_subcommand", "print_help", "json", *leave_out}
     return {name: _setting(value) for name, value in sorted(vars(args).items()) if name not in hidden}
+
+
+def typed_command(words: Sequence[str]) -> str:
+    """
+    What was typed, for the result: with it the run can be had again.
+
+    words: of the command line, without the program. Where --json lay is no part of a result that others read.
+    """
+    said, is_file = ["mtls-sidecar"], False
+    for word in words:
+        option, equals, file = word.partition("=")
+        if is_file:
+            said.append(Path(word).name)
+        elif option == "--json" and equals:
+            said.append(f"{option}={Path(file).name}")
+        else:
+            said.append(word)
+        is_file = word == "--json"
+    return shlex.join(said)[:4096]
 
 
 def now_text() -> str:

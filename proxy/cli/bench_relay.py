@@ -1,7 +1,6 @@
 """`mtls-sidecar bench relay`: what relaying costs, in plaintext, over TLS and over mutual TLS."""
 
 import argparse
-import shlex
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from proxy.cli.bench_options import add_measuring, can_write, configuration, now_text
+from proxy.cli.bench_options import add_measuring, can_write, configuration, now_text, typed_command
 from proxy.cli.bench_sideoptions import add_amounts, add_measure, add_sides, chosen_engines, conclude, scale_of
 from proxy.cli.bench_sides import Beside, Column, Table, print_sides
 from proxy.lab.comparison import CONNECTIONS
@@ -123,7 +122,7 @@ def _measure(args: argparse.Namespace) -> tuple[Result, list[str]]:
         started_at=started_at,
         environment=environment(engines[0]),
         seed=args.seed,
-        command=shlex.join(["mtls-sidecar", *sys.argv[1:]])[:4096],
+        command=typed_command(sys.argv[1:]),
         rows=tuple(rows),
         configuration=configuration(args),
         certificates=bed.identities(args.key).certificates,

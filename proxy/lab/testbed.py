@@ -290,7 +290,9 @@ def _listening(log: Path, direction: str) -> tuple[str, int] | None:
 
 
 def _last_words(log: Path) -> str:
-    return log.read_text(errors="replace").strip()[-_SHOWN_CHARS:] or "it said nothing"
+    """The end of a log, for a sentence; without the folder, which nobody finds later."""
+    said = log.read_text(errors="replace").replace(f"{log.parent}/", "").strip()
+    return said[-_SHOWN_CHARS:] or "it said nothing"
 
 
 def _facts(whose: str, key: str, svid: Svid) -> Certificate:

@@ -15,6 +15,7 @@ from proxy.cli.bench_options import (
     span_s,
     spans_s,
     tcp_address,
+    typed_command,
     whole,
 )
 
@@ -93,3 +94,19 @@ def test_auto_leaves_the_server_a_core_where_there_is_one() -> None:
 def test_the_configuration_of_a_run_is_its_options_without_the_machinery() -> None:
     args = argparse.Namespace(rounds=5, rate=(1.0, 2.0), json="x.json", run_subcommand=print, command="bench", key=None)
     assert configuration(args) == {"rounds": 5, "rate": ["1.0", "2.0"], "key": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--rounds 7 --json /home/kim/r.json --seed 1", "mtls-sidecar --rounds 7 --json r.json --seed 1"),
+        ("--json=/home/kim/r.json", "mtls-sidecar --json=r.json"),
+        ("--json r.json --ca /etc/ca.pem --json", "mtls-sidecar --json r.json --ca /etc/ca.pem --json"),
+    ],
+)
+def test_what_was_typed_is_kept_but_for_the_folder_of_the_result(words: str, said: str) -> None:
+    assert typed_command(words.split()) == said
+
+
+def test_what_was_typed_can_be_typed_again() -> None:
+    assert typed_command(["bench", "--server-id", "spiffe://a/**"]) == "mtls-sidecar bench --server-id 'spiffe://a/**'"

@@ -2,11 +2,13 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -148,6 +150,10 @@ def test_a_short_relay_shows_plaintext_tls_and_mutual_tls_side_by_side(tmp_path:
     }
     assert "TLS without a client certificate is no mode of the sidecar" in done.stdout
     assert "The sidecar adds" in done.stdout
+    written = file.read_text()
+    assert "bench relay" in found.command  # what was typed stands there, where it ran does not
+    assert [place for place in (str(tmp_path), "mtls-sidecar-bench-", str(Path.cwd())) if place in written] == []
+    assert platform.node() not in " ".join(map(str, msgspec.structs.astuple(found.environment))).split()
 
 
 def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

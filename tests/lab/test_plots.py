@@ -67,6 +67,18 @@ def test_a_label_of_any_letters_is_drawn(tmp_path: Path) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", picture)
 
 
+def test_a_picture_in_a_page_is_drawn_to_a_hundredth_of_a_point_and_no_finer() -> None:
+    picture = inline(BY_SHAPE[Shape.DISTRIBUTION], Width.WIDE)
+    assert re.findall(r"\d\.\d{3,}", picture) == []
+    assert re.search(r"L \d+\.\d\d? ", picture)
+    assert "\n" not in picture
+
+
+def test_a_label_keeps_its_digits() -> None:
+    figure = next(iter(figures(result_of(row_of(round_of(), side='a  b d="1.23456"\n'), row_of(side="c")))))
+    assert 'a  b d="1.23456"' in inline(figure, Width.WIDE)
+
+
 def test_the_same_figure_is_drawn_alike() -> None:
     assert inline(BY_SHAPE[Shape.GAP], Width.WIDE) == inline(BY_SHAPE[Shape.GAP], Width.WIDE)
 

@@ -88,6 +88,10 @@ def test_a_program_that_ends_in_silence_is_said_too(tmp_path: Path) -> None:
     log.touch()
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as process:
         process.wait()
+        log.write_text(f"cannot read {tmp_path}/peer.conf")
+        with pytest.raises(LoadFault, match=r"the peer ended at its start \(status 3\): cannot read peer\.conf$"):
+            wait_for(lambda: None, process, log, "the peer")
+        log.write_text("")
         with pytest.raises(LoadFault, match=r"the peer ended at its start \(status 3\): it said nothing"):
             wait_for(lambda: None, process, log, "the peer")
 

@@ -4,7 +4,8 @@ The scenarios of the handshake laboratory whose results are kept in bench/result
 usage: python -m bench.scenarios quick | full [--only NAME,NAME] [--out FOLDER]
 
 `quick` is the CI smoke: every command once, short, in about three minutes; its figures mean little. `full` takes about
-half an hour. Each scenario leaves NAME.json in the folder, for `mtls-sidecar bench report`.
+half an hour. With --out each scenario leaves NAME.json in the folder and its report beside it, NAME.md and NAME.html
+(`mtls-sidecar bench report`), as soon as it is measured; and README.md there says what all of them are.
 """
 
 import argparse
@@ -13,6 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from bench.reference import write_overview, write_reports
+from proxy.lab.results import BadResult
 
 
 class Scenario(NamedTuple):
@@ -53,22 +57,39 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scenarios", description="Repeat the laboratory's scenarios.")
     parser.add_argument("length", choices=["quick", "full"])
     parser.add_argument("--only", default=",".join(SCENARIOS), help="which of %(default)s")
-    parser.add_argument("--out", type=Path, help="where NAME.json is left (default: a folder that is removed)")
+    parser.add_argument("--out", type=Path, help="where results and reports are left (default: nowhere)")
     options = parser.parse_args(arguments)
     names = options.only.split(",")
     if unknown := set(names) - SCENARIOS.keys():
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     with tempfile.TemporaryDirectory(prefix="mtls-sidecar-scenarios-") as temporary:
-        out = options.out or Path(temporary)
-        out.mkdir(parents=True, exist_ok=True)
+        measured = Path(temporary)  # so that a run that breaks off leaves the results of the one before as they were
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
         failed = []
         for name in names:
-            print(f"\n== {name}: {' '.join(argv(name, options.length, out)[3:])}", flush=True)
-            if subprocess.run(argv(name, options.length, out), check=False).returncode:
+            words = argv(name, options.length, measured)
+            print(f"\n== {name}: {' '.join(words[3:-2])}", flush=True)
+            if subprocess.run(words, check=False).returncode:
                 failed.append(name)
+            if options.out and (measured / f"{name}.json").exists():
+                failed += keep(measured / f"{name}.json", options.out)
     if failed:
         print(f"\nbench: not whole: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def keep(result: Path, folder: Path) -> list[str]:
+    """Leave a result in the folder with its reports, and the overview of all; returns what is wrong with it."""
+    wrong = write_reports(result, folder)
+    print(f"\nbench: {wrong or f'left {result.stem} in {folder}, with its reports'}", flush=True)
+    failed = [f"the reports of {result.stem}"] if wrong else []
+    try:
+        write_overview(folder, list(SCENARIOS))
+    except BadResult as refusal:  # of another version of the format, from an earlier run
+        print(f"bench: no overview: {refusal}", file=sys.stderr)
+        failed.append("the overview")
+    return failed
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 What a connection tells the world about itself: frozen facts, in the order in which they happen.
 
 The connection (net/connection.py) emits them to one observer; the log and the metrics (ops/) are two renderers of the
-same facts. Nothing here knows a renderer. Clocks: `*_s` are durations in seconds from a monotonic clock, `start_time`
-is seconds since the epoch.
+same facts. Nothing here knows a renderer. No fact tells what is so now (how many are open, what they have moved so
+far): whoever shows that asks the worker, which answers with a Living for each. Clocks: `*_s` are durations in seconds
+from a monotonic clock, `start_time` is seconds since the epoch.
 """
 
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -68,12 +69,6 @@ class Saturated(msgspec.Struct, frozen=True, kw_only=True):
     silent: int
 
 
-class HandshakeStarted(msgspec.Struct, frozen=True):
-    """A TLS handshake began (handshakes_active + 1); it ends in exactly one HandshakeEnded."""
-
-    listener: Listener
-
-
 class HandshakeEnded(msgspec.Struct, frozen=True):
     """The handshake is over; `tls` is None when it failed. seconds: from its first byte to its end."""
 
@@ -105,13 +100,6 @@ class Relaying(msgspec.Struct, frozen=True):
     security: Security
 
 
-class HalfClosed(msgspec.Struct, frozen=True):
-    """One side finished sending while the other goes on (half_closed_connections + change; +1 or -1)."""
-
-    listener: Listener
-    change: int
-
-
 class Closed(msgspec.Struct, frozen=True, kw_only=True):
     """The whole life of a connection in one record: the log's `connection` line, refused ones included."""
 
@@ -127,7 +115,22 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsFacts | None
     reason: Reason
     detail: str
-    relayed: bool = False  # whether its Relaying came before
+
+
+class Living(NamedTuple):
+    """
+    One open connection as it stands, for the gauges.
+
+    bytes_received, bytes_sent: plaintext, from and to the downstream, so far
+    security: how its bytes cross the network; None before they do
+    """
+
+    listener: Listener
+    bytes_received: int
+    bytes_sent: int
+    security: Security | None
+    is_shaking_hands: bool
+    is_half_closed: bool
 
 
 class Flow(StrEnum):
@@ -155,18 +158,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     generation: int  # the trust generation in force afterwards
 
 
-Event = (
-    Accepted
-    | Saturated
-    | HandshakeStarted
-    | HandshakeEnded
-    | Detected
-    | Dialed
-    | Relaying
-    | HalfClosed
-    | Closed
-    | Reloaded
-)
+Event = Accepted | Saturated | HandshakeEnded | Detected | Dialed | Relaying | Closed | Reloaded
 
 
 class Observer(Protocol):

@@ -21,9 +21,7 @@ from proxy.core.config import AppTls, Mode, ProxyProtocol
 from proxy.core.events import (
     Detected,
     Dialed,
-    HalfClosed,
     HandshakeEnded,
-    HandshakeStarted,
     Relaying,
     Security,
 )
@@ -52,7 +50,7 @@ from proxy.tls.verify import PeerIdentity
 
 
 async def live(connection: Connection) -> None:
-    """From accept to Closed."""
+    """From accept to Closed, and then the worker forgets it."""
     outcome = Outcome(Reason.DRAINED, "the worker was stopped")
     try:
         if isinstance(connection.service, InboundService):
@@ -72,9 +70,12 @@ async def live(connection: Connection) -> None:
         outcome = Outcome(Reason.RESET, f"internal error: {type(error).__name__}")
         connection.deps.report_bug(error)
     finally:
-        connection.handshake_is_over()
-        connection.abort()
-        connection.emit_closed(outcome)
+        try:
+            connection.handshake_is_over()
+            connection.abort()
+            connection.emit_closed(outcome)
+        finally:
+            connection.deps.forget(connection)
 
 
 async def inbound(connection: Connection, service: InboundService) -> Outcome:
@@ -174,7 +175,6 @@ async def _shake(connection: Connection, handshake: Handshake, too_slow: Reason,
     """Drive a handshake to its end. Raises: Rejected."""
     deps, listener = connection.deps, connection.service.listener
     loop, readiness, fd = deps.loop, deps.readiness, handshake.channel.fd
-    deps.observer.emit(HandshakeStarted(listener))
     started_at, done = loop.time(), False
     try:
         while (step := handshake.step()) is not Step.DONE:
@@ -267,7 +267,6 @@ async def _relay(
         peer=peer,
         preface=preface,
         answered=answered,
-        on_half_closed=lambda change: deps.observer.emit(HalfClosed(listener, change)),
         make_pump=make_pump,
     )
     deps.observer.emit(Relaying(listener, security))

@@ -51,7 +51,7 @@ class Acceptor:
 
     __slots__ = (
         "_has_room",
-        "_is_tcp",
+        "_kind",
         "_loop",
         "_reserve",
         "_rest",
@@ -79,7 +79,10 @@ class Acceptor:
         self._rest: asyncio.TimerHandle | None = None
         self._reserve = _NONE
         self._set_aside()
-        self._is_tcp = listening.sock.family != socket.AF_UNIX
+        sock = listening.sock
+        self._kind = int(sock.family), int(sock.type), sock.proto
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits that
         self.listener = listener
         self.listening = listening
 
@@ -104,12 +107,13 @@ class Acceptor:
         self._spend()
 
     def _on_readable(self) -> None:
+        # `_accept` is what socket.accept() calls; around it, that looks up two enums and asks for a default time-out.
         for _ in range(ACCEPTS_A_TURN):
             if not self._has_room():
                 self.pause()
                 return
             try:
-                sock, address = self.listening.sock.accept()
+                fd, address = self.listening.sock._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 return
             except OSError as error:
@@ -117,9 +121,8 @@ class Acceptor:
                     continue
                 self._starve()
                 return
+            sock = socket.socket(*self._kind, fd)
             sock.setblocking(False)
-            if self._is_tcp:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._take(self.listener, sock, address)
 
     def _starve(self) -> None:

@@ -16,7 +16,6 @@ there. An error behind bytes is announced once at most (tls/channel.py), so whoe
 What the loop calls here has no task to fail: an exception of ours is handed to the relay, which ends by it.
 """
 
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -64,8 +63,12 @@ class Pump:
         if self is self._relay.down and self._relay.answered is not None:
             look = self.on_first_readable
         self._readiness.watch_readable(self.source.fd, look)
-        if self.source.buffered:  # bytes that came with the handshake's last flight: no readiness will tell of them
-            self._relay.loop.call_soon(self._look_again, look)
+
+    def look_inside(self) -> None:
+        """Move the bytes that came with the handshake's last flight, once both pumps have begun: no readiness tells."""
+        if self.source.buffered and self.state is State.FLOWING:
+            first = self is self._relay.down and self._relay.answered is not None
+            self.on_first_readable() if first else self.on_readable()
 
     def on_readable(self) -> None:
         """Move what is there. The hot path: every line here is paid for with every message."""
@@ -96,11 +99,11 @@ class Pump:
 
     def read_on(self) -> None:
         """Look again without being told to: the source has failed behind what was read, and that is told only once."""
-        self._relay.loop.call_soon(self._look_again, self.on_readable)
+        self._relay.loop.call_soon(self._look_again)
 
-    def _look_again(self, look: Callable[[], None]) -> None:
+    def _look_again(self) -> None:
         if self.state is State.FLOWING and self.source.fd >= 0:
-            look()
+            self.on_readable()
 
     def on_first_readable(self) -> None:
         """As on_readable, until `answered` has heard enough of the upstream: then the hot path takes over."""

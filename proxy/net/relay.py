@@ -14,7 +14,8 @@ that came is to arrive, the other kernel's acknowledgement is waited for first (
 complete but its reader is still sending, since closing a socket with unread bytes resets it too.
 
 Time is looked at when the next deadline is due (`on_due`), which is computed from the last activity, so that a byte
-costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses.
+costs no timer: idle, half-close, lifetime, and the instant at which the peer's chain lapses. Most connections are over
+before the first deadline is even computed: that is left to the first look for errors, a moment after the start.
 
 `stop()` ends the relay from outside (drain, policy, trust) and for a deadline, the idle one included. It resets both
 sides, because nobody knows whether a stream that fell silent was complete: an attacker who stops forwarding looks the
@@ -67,8 +68,9 @@ class Relay:
     clock:   our wall clock, epoch seconds, for the lapse of a peer's chain
     preface: bytes that the upstream gets first (a PROXY header)
     answered: told how many bytes came from the upstream after each look at it, until it says True
-    on_half_closed: called with +1 and -1 as the connection becomes half-closed and stops being so
-    make_pump:      another than the ordinary one, where both channels are plain (net/splice.py)
+    make_pump: another than the ordinary one, where both channels are plain (net/splice.py)
+
+    half_closed: whether one side has finished sending while the other goes on
     """
 
     __slots__ = (
@@ -76,14 +78,13 @@ class Relay:
         "_clock",
         "_deadlines",
         "_ended",
-        "_half_closed",
-        "_on_half_closed",
         "_peer",
         "_timeouts",
         "active_at",
         "answered",
         "down",
         "first_to_finish",
+        "half_closed",
         "looks_for_errors",
         "loop",
         "readiness",
@@ -106,7 +107,6 @@ class Relay:
         peer: PeerIdentity | None = None,
         preface: bytes = b"",
         answered: Callable[[int], bool] | None = None,
-        on_half_closed: Callable[[int], None],
         make_pump: MakePump = Pump,
     ) -> None:
         self.answered = answered
@@ -118,11 +118,10 @@ class Relay:
         self._timeouts = timeouts
         self._clock = clock
         self._peer = peer
-        self._on_half_closed = on_half_closed
-        self._half_closed = False
+        self.half_closed = False
         self._deadlines = deadlines
-        self._bucket = 0
-        self.looks_for_errors = False
+        self._bucket = 0  # of `on_due`; none yet
+        self.looks_for_errors = True  # from `run` on
         self._ended: asyncio.Future[Outcome] = loop.create_future()
         self.first_to_finish: Pump | None = None
         self.up = make_pump(self, "the downstream", downstream, upstream, preface)
@@ -134,7 +133,9 @@ class Relay:
         try:
             self.up.start()
             self.down.start()
-            self.on_due()
+            self._deadlines.add(self._on_look, self.started_at + LOOK_AGAIN_S)
+            self.up.look_inside()
+            self.down.look_inside()
             outcome = await self._ended
             if outcome.reason is Reason.TRUNCATED or outcome.reason is Reason.RESET:
                 self._rest()
@@ -159,8 +160,12 @@ class Relay:
     def retime(self, timeouts: Timeouts, peer: PeerIdentity | None) -> None:
         """Apply the deadlines of a new generation: its time-outs, and when the peer's path lapses now."""
         self._timeouts, self._peer = timeouts, peer
-        self._deadlines.discard(self.on_due, self._bucket)
-        self.on_due()
+        self._retime()
+
+    def _retime(self) -> None:
+        if self._bucket:
+            self._deadlines.discard(self.on_due, self._bucket)
+            self.on_due()
 
     def look_for_errors(self) -> None:
         """Some bytes were read: see in a moment whether an error lay behind them. Once for all that come until then."""
@@ -174,6 +179,8 @@ class Relay:
         for pump in (self.up, self.down):
             if pump.source.look_for_error() and pump.source.end is None:
                 pump.read_on()
+        if not self._bucket:
+            self.on_due()
 
     def opposite(self, pump: Pump) -> Pump:
         """The other direction."""
@@ -192,11 +199,9 @@ class Relay:
             other.sink.give_up()
             self.broke(other.sink, self.opposite(other).sender)
             return
-        self._half_closed = True
-        self._on_half_closed(1)
+        self.half_closed = True
         self.active_at = self.time()
-        self._deadlines.discard(self.on_due, self._bucket)
-        self.on_due()
+        self._retime()
 
     def broke(self, channel: Channel, who: str) -> None:
         """A channel ended otherwise than CLEAN: the connection is over."""
@@ -215,7 +220,7 @@ class Relay:
             return
         timeouts, now = self._timeouts, self.time()
         silence_s, why = timeouts.idle_s or NEVER_S, Reason.IDLE_TIMEOUT
-        if self._half_closed and 0 < timeouts.half_close_s <= silence_s:
+        if self.half_closed and 0 < timeouts.half_close_s <= silence_s:
             silence_s, why = timeouts.half_close_s, Reason.HALF_CLOSE_TIMEOUT
         left_s = self.active_at + silence_s - now
         if left_s <= 0:
@@ -248,12 +253,11 @@ class Relay:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _rest(self) -> None:
-        self._deadlines.discard(self.on_due, self._bucket)
+        if self._bucket:
+            self._deadlines.discard(self.on_due, self._bucket)
         self.up.rest()
         self.down.rest()
-        if self._half_closed:
-            self._half_closed = False
-            self._on_half_closed(-1)
+        self.half_closed = False
 
 
 def describe_lapse(peer: PeerIdentity, now: float) -> str:

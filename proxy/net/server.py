@@ -9,11 +9,11 @@ done, because the app may still need its upstreams to answer.
 import asyncio
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 from proxy.core.config import ListenAddress, Mode
 from proxy.core.entrances import entrances
-from proxy.core.events import Accepted, Closed, Direction, Listener, Observer, Saturated
+from proxy.core.events import Accepted, Closed, Direction, Listener, Living, Observer, Saturated
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.admission import Admission
 from proxy.net.connection import live
@@ -25,7 +25,7 @@ from proxy.net.recheck import Verdicts, recheck
 from proxy.net.route import Router
 from proxy.net.sockets import ListeningSocket
 from proxy.net.splice import Pipe
-from proxy.net.state import Connection, Deps, Phase
+from proxy.net.state import Connection, Deps, Phase, accepted
 from proxy.tls.channel import PlainChannel, Scratch
 from proxy.tls.store import Generation, InboundService, OutboundService, Service, Store
 from proxy.tls.verify import PeerIdentity
@@ -59,6 +59,8 @@ class Worker:
             clock,
             report_bug,
             recheck=self._recheck_late,
+            has_shaken_hands=self._has_shaken_hands,
+            forget=self._forget,
             router=self._router,
             pipe=self._pipe,
         )
@@ -69,6 +71,7 @@ class Worker:
         self._idle.set()
         self._draining = False
         self._say_saturated_at = 0.0
+        self._format_ours = lru_cache(256)(format_address)  # a host has few addresses of its own
 
     def apply(self, generation: Generation, sockets: Sockets) -> None:
         """
@@ -100,7 +103,7 @@ class Worker:
 
     def _take(self, listener: Listener, sock: socket.socket, address: object) -> None:
         generation, admission = self._store.current, self._admissions[listener.direction]
-        remote, local = format_address(address), format_address(sock.getsockname())
+        remote, local = format_address(address), self._format_ours(sock.getsockname())
         try:
             if (meant := self._router.meant(generation, listener, sock)) is not None:
                 local = str(meant)
@@ -112,14 +115,12 @@ class Worker:
             return
         self._deps.observer.emit(Accepted(listener))
         admission.connections += 1
-        release = None
-        if _shakes_hands(routed.service):
+        if shakes_hands := _shakes_hands(routed.service):
             admission.handshakes += 1
-            release = partial(self._handshake_is_over, listener.direction)
-        connection = Connection(self._deps, generation, routed, sock, (remote, local), release)
+        connection = accepted(self._deps, generation, routed, sock, remote, local, shakes_hands=shakes_hands)
         self._live.add(connection)
         self._idle.clear()
-        connection.task = self._loop.create_task(self._own(connection))
+        connection.task = self._loop.create_task(live(connection))
 
     def _refuse(self, listener: Listener, sock: socket.socket, addresses: tuple[str, str], rejected: Rejected) -> None:
         """Reset a client at once."""
@@ -144,13 +145,7 @@ class Worker:
             self._deps.observer.emit(Saturated(listener=listener, handshakes=admission.handshakes, silent=silent))
         return False
 
-    async def _own(self, connection: Connection) -> None:
-        try:
-            await live(connection)
-        finally:
-            self._forget(connection)
-
-    def _handshake_is_over(self, direction: Direction) -> None:
+    def _has_shaken_hands(self, direction: Direction) -> None:
         admission = self._admissions[direction]
         was_full = not admission.has_room()
         admission.handshakes -= 1
@@ -221,11 +216,9 @@ class Worker:
         """Those that live now."""
         return list(self._live)
 
-    def live_bytes(self) -> Iterator[tuple[Listener, int, int]]:
-        """For each live connection: its listener, plaintext bytes from and to the downstream so far."""
-        for connection in self._live:
-            if connection.relay is not None and not connection.is_closed:
-                yield connection.service.listener, connection.bytes_received, connection.bytes_sent
+    def living(self) -> Iterator[Living]:
+        """Each connection whose Closed has not been emitted, as it stands."""
+        return (connection.living() for connection in self._live if not connection.is_closed)
 
     async def drain(self, drain_s: float) -> int:
         """

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from proxy.core.config import TcpAddress, Timeouts, UpstreamAddress
-from proxy.core.events import Closed, Direction, Observer, Security, TlsFacts
+from proxy.core.events import Closed, Direction, Living, Observer, Security, TlsFacts
 from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
 from proxy.net.readiness import Readiness
@@ -37,6 +39,8 @@ class Deps:
     clock:      epoch seconds
     report_bug: is told of an exception of ours
     recheck:    judges a connection again if a generation was published since it was accepted; raises Rejected
+    has_shaken_hands: is told of a direction in which a place among `limits.handshakes` is free again
+    forget:     is told of a connection that is over
     router:     learns of our own connections to upstreams, which the redirection rules may send back
     pipe:       what passes through as it is goes over it
     """
@@ -49,6 +53,8 @@ class Deps:
     clock: Callable[[], float]
     report_bug: Callable[[BaseException], None]
     recheck: "Callable[[Connection], PeerIdentity | None]"
+    has_shaken_hands: Callable[[Direction], None]
+    forget: "Callable[[Connection], None]"
     router: Router
     pipe: Pipe
 
@@ -62,68 +68,42 @@ class Phase(StrEnum):
     RELAYING = "relaying"
 
 
-class Connection:
-    """One accepted connection and what is known of it so far."""
+class Connection(msgspec.Struct, eq=False):  # a struct, because its constructor is C's
+    """
+    One accepted connection and what is known of it so far.
 
-    __slots__ = (
-        "_release",
-        "cut",
-        "deps",
-        "generation",
-        "handshake",
-        "is_closed",
-        "local",
-        "meant",
-        "own_end",
-        "phase",
-        "relay",
-        "remote",
-        "security",
-        "server_name",
-        "service",
-        "sock",
-        "start_time",
-        "started_at",
-        "target",
-        "task",
-        "timeouts",
-        "tls",
-        "upstream_address",
-        "upstream_sock",
-    )
+    meant:        the original destination, of an intercepted connection
+    own_end:      our end of the connection to the upstream, where it may come back to us
+    server_name:  from the ClientHello, before anything is proven
+    shakes_hands: it has one of the places among `limits.handshakes`
+    is_closed:    Closed was emitted, and with it the last byte was counted
+    cut:          why it is ended from outside, before its relay could be told
+    """
 
-    def __init__(
-        self,
-        deps: Deps,
-        generation: Generation,
-        routed: Routed,
-        sock: socket.socket,
-        addresses: tuple[str, str],
-        release: Callable[[], None] | None,
-    ) -> None:
-        self.deps = deps
-        self.generation = generation
-        self.service: Service = routed.service
-        self.target: UpstreamAddress = routed.target
-        self.meant: TcpAddress | None = routed.meant  # the original destination, of an intercepted connection
-        self.timeouts: Timeouts = generation.config.timeouts
-        self.sock = sock
-        self.remote, self.local = addresses
-        self.start_time = deps.clock()
-        self.started_at = deps.loop.time()
-        self.phase = Phase.DETECTING if isinstance(routed.service, InboundService) else Phase.DIALING
-        self.upstream_address: str | None = None
-        self.upstream_sock: socket.socket | None = None
-        self.own_end: End | None = None  # our end of the connection to the upstream, where it may come back to us
-        self.security: Security | None = None
-        self.server_name: str | None = None  # from the ClientHello, before anything is proven
-        self.handshake: Handshake | None = None
-        self.tls: TlsFacts | None = None
-        self.relay: Relay | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.is_closed = False  # Closed was emitted, and with it the last byte was counted
-        self.cut: Outcome | None = None  # why it is ended from outside, before its relay could be told
-        self._release: Callable[[], None] | None = release
+    deps: Deps
+    generation: Generation
+    service: Service
+    target: UpstreamAddress
+    meant: TcpAddress | None
+    timeouts: Timeouts
+    sock: socket.socket
+    remote: str
+    local: str
+    start_time: float
+    started_at: float
+    phase: Phase
+    shakes_hands: bool
+    upstream_address: str | None = None
+    upstream_sock: socket.socket | None = None
+    own_end: End | None = None
+    security: Security | None = None
+    server_name: str | None = None
+    handshake: Handshake | None = None
+    tls: TlsFacts | None = None
+    relay: Relay | None = None
+    task: asyncio.Task[None] | None = None
+    is_closed: bool = False
+    cut: Outcome | None = None
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -155,9 +135,9 @@ class Connection:
 
     def handshake_is_over(self) -> None:
         """Give back the place among `limits.handshakes`; at most once."""
-        if self._release is not None:
-            release, self._release = self._release, None
-            release()
+        if self.shakes_hands:
+            self.shakes_hands = False
+            self.deps.has_shaken_hands(self.service.listener.direction)
 
     async def refuse(self) -> None:
         """
@@ -214,8 +194,19 @@ class Connection:
                 tls=self.tls,
                 reason=outcome.reason,
                 detail=outcome.detail,
-                relayed=self.phase is Phase.RELAYING,
             )
+        )
+
+    def living(self) -> Living:
+        """As it stands, for the gauges."""
+        relay = self.relay
+        return Living(
+            self.service.listener,
+            self.bytes_received,
+            self.bytes_sent,
+            self.security if relay is not None else None,
+            is_shaking_hands=self.handshake is not None and self.tls is None,
+            is_half_closed=relay is not None and relay.half_closed,
         )
 
     @property
@@ -227,3 +218,31 @@ class Connection:
     def bytes_sent(self) -> int:
         """Plaintext bytes from the upstream, handed on to the downstream, so far."""
         return self.relay.down.count if self.relay is not None else 0
+
+
+def accepted(
+    deps: Deps,
+    generation: Generation,
+    routed: Routed,
+    sock: socket.socket,
+    remote: str,
+    local: str,
+    *,
+    shakes_hands: bool,
+) -> Connection:
+    """One that was just accepted."""
+    return Connection(
+        deps,
+        generation,
+        routed.service,
+        routed.target,
+        routed.meant,
+        generation.config.timeouts,
+        sock,
+        remote,
+        local,
+        deps.clock(),
+        deps.loop.time(),
+        Phase.DETECTING if isinstance(routed.service, InboundService) else Phase.DIALING,
+        shakes_hands,
+    )

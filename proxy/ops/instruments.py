@@ -3,8 +3,9 @@ Counters, gauges and histograms that cost a connection next to nothing, shown th
 
 prometheus_client's own instruments take a lock, ask whether they may be observed, and walk a histogram's buckets one
 by one: 25 us for the dozen facts of a connection, a tenth of what a resumed TLS 1.2 handshake costs in all. One loop on
-one thread does all the counting here, so a number is an attribute and a bucket is found by bisection. Everything that
-is seen from outside (families, both text forms) stays the library's.
+one thread does all the counting here, so a number is an attribute, and a histogram's values are kept as they came and
+sorted into its buckets, by bisection, when somebody asks. Everything that is seen from outside (families, both text
+forms) stays the library's.
 """
 
 from bisect import bisect_left
@@ -37,24 +38,34 @@ class Number:
 
 
 class Distribution:
-    """One series of a histogram. counts: how many values fell into each bucket, the last one without a bound."""
+    """
+    One series of a histogram.
 
-    __slots__ = ("_bounds", "counts", "total")
+    To observe a value is to append it to `fresh`, and nothing else. Values are sorted into buckets when they are asked
+    for; `tidy` is for who observes, to be called now and then.
+    """
+
+    __slots__ = ("_bounds", "_counts", "fresh", "observe", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
+        self._counts = [0] * (len(bounds) + 1)  # how many values fell into each bucket, the last one without a bound
+        self.fresh: list[float] = []
+        self.observe = self.fresh.append
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count a value; a bound belongs to the bucket that it closes (`le`)."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+    def tidy(self) -> None:
+        """Sort what is fresh into the buckets; a bound belongs to the bucket that it closes (`le`)."""
+        for value in self.fresh:
+            self._counts[bisect_left(self._bounds, value)] += 1
+        self.total += sum(self.fresh)
+        self.fresh.clear()
 
     def buckets(self) -> list[tuple[str, float]]:
         """The cumulative counts by upper bound, as the text forms have them."""
+        self.tidy()
         rows, so_far = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), self.counts, strict=True):
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
             so_far += count
             rows.append((str(floatToGoString(bound)), float(so_far)))  # type: ignore[no-untyped-call]
         return rows

@@ -77,7 +77,7 @@ class Log:
 
     def set_level(self, level: LogLevel) -> None:
         """Write from this severity on, from the next line on (PUT /log-level, a reloaded configuration)."""
-        self._level = level
+        self._level, self._severity = level, _SEVERITY[level]
         self._logger = structlog.wrap_logger(
             _Lines(self._writer),
             processors=[self._render],
@@ -88,7 +88,15 @@ class Log:
 
     def writes(self, level: LogLevel) -> bool:
         """Whether a line of this severity would be written: asked before building a costly one."""
-        return _SEVERITY[level] >= _SEVERITY[self._level]
+        return _SEVERITY[level] >= self._severity
+
+    def write(self, level: LogLevel, event: str, fields: dict[str, object]) -> None:
+        """
+        Write a line, whatever the level: straight to the renderer at which structlog would arrive.
+
+        For the line of every connection, whose fields are a dict of their own already; who calls has asked `writes`.
+        """
+        self._writer.write(self._render(None, level.value, {"event": event, **self._fixed, **fields}))
 
     def debug(self, event: str, **fields: object) -> None:
         """Say what only a developer needs."""
@@ -136,7 +144,8 @@ class LogRenderer:
 
     def _connection(self, closed: Closed) -> None:
         advice = _ADVICE.get(closed.reason)
-        if advice is None and not self._log.writes(LogLevel.INFO):
+        level = LogLevel.INFO if advice is None else LogLevel.WARNING
+        if not self._log.writes(level):
             return  # most lines, where the level is above info: nothing is built for them
         fields: dict[str, object] = {
             "start_time": datetime.fromtimestamp(closed.start_time, UTC),
@@ -153,10 +162,9 @@ class LogRenderer:
             "detail": closed.detail,
             "tls": closed.tls,
         }
-        if advice is None:
-            self._log.info("connection", **fields)
-        else:
-            self._log.warning("connection", advice=advice, **fields)
+        if advice is not None:
+            fields = {"advice": advice, **fields}
+        self._log.write(level, "connection", fields)
 
     def _saturated(self, saturated: Saturated) -> None:
         self._log.warning(

@@ -5,13 +5,14 @@ What is exported stands in ops/metricfamilies.py, the instruments in ops/instrum
 (several proxies in one test process never meet). What this file adds is speed on the connection's path: the series of
 a listener are looked up once and kept, so that a fact costs one dictionary look-up and a few additions.
 
-bytes_total is alive: at a scrape the counts of connections that are still open are added to those of the closed ones.
-A counter must never go backwards, so the provider of live counts leaves a connection out from the very step of the
-loop in which its Closed is emitted, and should it ever be a step late or early, the highest value shown stays.
+What is so now is not counted but asked for, at each scrape: a look at the open connections sets the gauges, and gives
+bytes_total, which is alive, their part of it. A counter must never go backwards, so a connection is left out from the
+very step of the loop in which its Closed is emitted, and should it ever be a step late or early, the highest value
+shown stays.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -19,16 +20,14 @@ from prometheus_client.metrics_core import Metric
 from proxy.core.config import Config
 from proxy.core.entrances import modes
 from proxy.core.events import (
-    Accepted,
     Closed,
     Detected,
     Dialed,
     Event,
     Flow,
-    HalfClosed,
     HandshakeEnded,
-    HandshakeStarted,
     Listener,
+    Living,
     Relaying,
     Reloaded,
     ReloadResult,
@@ -40,10 +39,9 @@ from proxy.ops.instruments import Number
 from proxy.ops.metricfamilies import counter, counter_family, expose, gauge, histogram, without_created
 from proxy.ops.metricsmerge import encode
 
-if TYPE_CHECKING:
-    pass
+FRESH = 4096  # durations that wait to be sorted into their buckets, where nobody scrapes
 
-LiveBytes = Callable[[], Iterable[tuple[Listener, int, int]]]
+Look = Callable[[], Iterable[Living]]
 
 
 class Metrics:
@@ -62,6 +60,7 @@ class Metrics:
         self._handshakes = counter("handshakes_total", registry)
         self._rejected = counter("rejected_total", registry)
         self._closed = counter("closed_total", registry)
+        self._look: Look = tuple
         self._bytes = _Bytes()
         registry.register(self._bytes)
         self._reloads = counter("reloads_total", registry)
@@ -88,14 +87,11 @@ class Metrics:
             self._reloads.labels(result.value, Reason.RELOADED.value)
         # By type and not with isinstance: the structs have an ABC for a metaclass, whose "no" costs as much as a count.
         self.handlers: dict[type, Callable[[Any], None]] = {
-            Accepted: self._accepted,
             Detected: self._detected,
             Saturated: self._saturated_one,
-            HandshakeStarted: self._handshake_started,
             HandshakeEnded: self._handshake_ended,
             Dialed: self._dialed,
             Relaying: self._relaying,
-            HalfClosed: self._half_closed_changed,
             Closed: self._closed_one,
             Reloaded: self._reloaded,
         }
@@ -105,13 +101,11 @@ class Metrics:
 
     def emit(self, event: Event) -> None:
         """Take one fact; never raises, never waits."""
-        self.handlers[type(event)](event)
+        if handler := self.handlers.get(type(event)):
+            handler(event)
 
     def _listener(self, listener: Listener) -> "_AtListener":
         return self._at.get(listener) or self._enter(listener)
-
-    def _accepted(self, event: Accepted) -> None:
-        self._listener(event.listener).active.value += 1
 
     def _detected(self, event: Detected) -> None:
         self._listener(event.listener).detection_s.observe(event.seconds)
@@ -119,11 +113,7 @@ class Metrics:
     def _saturated_one(self, event: Saturated) -> None:
         self._saturated.labels(event.listener.direction.value, event.listener.name).value += 1
 
-    def _handshake_started(self, _event: HandshakeStarted) -> None:
-        self._handshakes_active.value += 1
-
     def _handshake_ended(self, event: HandshakeEnded) -> None:
-        self._handshakes_active.value -= 1
         at = self._listener(event.listener)
         at.handshake_s.observe(event.seconds)
         if event.tls is not None:
@@ -133,31 +123,25 @@ class Metrics:
         self._listener(event.listener).connect_s.observe(event.seconds)
 
     def _relaying(self, event: Relaying) -> None:
-        at = self._listener(event.listener)
-        at.connections[event.security].value += 1
-        if event.security is Security.PLAINTEXT:
-            at.plaintext_active.value += 1
-
-    def _half_closed_changed(self, event: HalfClosed) -> None:
-        self._half_closed.value += event.change
+        self._listener(event.listener).connections[event.security].value += 1
 
     def _closed_one(self, event: Closed) -> None:
         at = self._listener(event.listener)
-        at.active.value -= 1
         at.connection_s.observe(event.duration_s)
+        if len(at.connection_s.fresh) > FRESH:
+            at.tidy()
         at.count_closed(event.reason)
         at.closed_bytes[0] += event.bytes_received
         at.closed_bytes[1] += event.bytes_sent
         if event.security is Security.PLAINTEXT:
-            at.plaintext_active.value -= event.relayed
             at.last_plaintext.set(max(at.last_plaintext.value, event.start_time + event.duration_s))
 
     def _reloaded(self, event: Reloaded) -> None:
         self._reloads.labels(event.result.value, event.reason.value).inc()
 
-    def watch(self, provider: LiveBytes) -> None:
-        """Add, at each scrape, what `provider` yields of open connections: (listener, bytes received, bytes sent)."""
-        self._bytes.provider = provider
+    def watch(self, look: Look) -> None:
+        """Ask `look`, at each scrape, for the open connections."""
+        self._look = look
 
     def watch_log(self, dropped: Callable[[], int]) -> None:
         """Show, at each scrape, how many log lines were dropped."""
@@ -186,7 +170,23 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family as it stands; prometheus_client's Collector."""
+        self._look_at_the_living()
         return without_created(self._registry.collect())
+
+    def _look_at_the_living(self) -> None:
+        for at in self._at.values():
+            at.active.value = at.plaintext_active.value = 0
+        self._handshakes_active.value = self._half_closed.value = 0
+        self._bytes.open = {}
+        for living in self._look():
+            at = self._listener(living.listener)
+            at.active.value += 1
+            at.plaintext_active.value += living.security is Security.PLAINTEXT
+            self._handshakes_active.value += living.is_shaking_hands
+            self._half_closed.value += living.is_half_closed
+            counts = self._bytes.open.setdefault(living.listener, [0, 0])
+            counts[0] += living.bytes_received
+            counts[1] += living.bytes_sent
 
     def expose(self, accept: str) -> tuple[str, bytes]:
         """Render for a scraper: (content type, body), OpenMetrics where `accept` asks for it."""
@@ -233,6 +233,10 @@ class _AtListener:
         for end in self._ends.get(reason) or self._learn(reason):
             end.value += 1
 
+    def tidy(self) -> None:
+        for durations in (self.handshake_s, self.connect_s, self.connection_s, self.detection_s):
+            durations.tidy()
+
     def _learn(self, reason: Reason) -> tuple[Number, ...]:
         """Choose the counters of one end: a refusal counts twice, as an end and as a refusal."""
         ends: tuple[Number, ...] = (self._metrics._closed.labels(*self._labels, reason.value),)
@@ -243,16 +247,16 @@ class _AtListener:
 
 
 class _Bytes:
-    """The collector of bytes_total: closed connections by their final counts, open ones by asking."""
+    """The collector of bytes_total: closed connections by their final counts, open ones as they were found."""
 
     def __init__(self) -> None:
-        self.provider: LiveBytes = tuple
+        self.open: dict[Listener, list[int]] = {}
         self.closed: dict[Listener, list[int]] = {}
         self._shown: dict[Listener, list[int]] = {}
 
     def collect(self) -> Iterator[Metric]:
         totals = {listener: list(counts) for listener, counts in self.closed.items()}
-        for listener, received, sent in self.provider():
+        for listener, (received, sent) in self.open.items():
             counts = totals.setdefault(listener, [0, 0])
             counts[0] += received
             counts[1] += sent

@@ -1,5 +1,6 @@
 """Who sees the facts of connections and reloads: one fact to each renderer that shows it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ class Observers:
     """
 
     def __init__(self, *renderers: Renderer) -> None:
-        self._handlers: dict[type, Callable[[Any], None]] = {}
+        self._handlers: dict[type, Callable[[Any], None]] = defaultdict(lambda: _shown_by_none)
         for renderer in renderers:
             for kind, handler in renderer.handlers.items():
                 before = self._handlers.get(kind)
@@ -31,9 +32,11 @@ class Observers:
 
     def emit(self, event: Event) -> None:
         """Hand it to each."""
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(event)
+        self._handlers[type(event)](event)
+
+
+def _shown_by_none(_event: Any) -> None:
+    pass
 
 
 def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:

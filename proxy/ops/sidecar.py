@@ -108,7 +108,7 @@ class Sidecar:
             number_from=number_from,
             ticket_secret=ticket_secret,
         )
-        metrics.watch(lambda: self._worker.live_bytes() if self._worker is not None else iter(()))
+        metrics.watch(lambda: self._worker.living() if self._worker is not None else iter(()))
         metrics.watch_log(lambda: log.dropped)
 
     # What `Operated` asks for.

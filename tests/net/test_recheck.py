@@ -6,7 +6,7 @@ import pytest
 from OpenSSL import SSL
 
 from proxy.core.config import Mode
-from proxy.core.events import Dialed, HandshakeStarted
+from proxy.core.events import Dialed
 from proxy.core.reasons import Reason
 from tests.net.peers import TlsPeer
 from tests.net.rig import World, blocking, client, config_of, inbound
@@ -22,7 +22,7 @@ async def test_the_app_hears_nothing_of_a_client_whose_permission_went_in_mid_ha
     peer = TlsPeer(client(version), sock, accepting=False)
     with contextlib.suppress(SSL.WantReadError):
         peer.ssl.do_handshake()
-    await rig.recorder.until(lambda: rig.recorder.of(HandshakeStarted), "it shakes hands")
+    await rig.recorder.until_polled(lambda: any(one.is_shaking_hands for one in rig.worker.living()), "it shakes hands")
     rig.apply(config_of(inbound(app.getsockname(), allow=("spiffe://example.org/ns/shop/**",))))
     with contextlib.suppress(SSL.Error, OSError):
         await blocking(peer.shake)

@@ -144,5 +144,6 @@ async def test_no_deadline_is_entered_that_is_hours_away(world: World) -> None:
     await world.dial(rig.address())
     await world.accept(app)
     await rig.recorder.until(lambda: rig.recorder.of(Relaying), "relaying")
+    await rig.recorder.until_polled(lambda: rig.only.relay and rig.only.relay._bucket, "its first deadline is entered")
     last = max(rig.worker._deps.deadlines._buckets)
     assert last * GRAIN_S <= asyncio.get_running_loop().time() + CLOCK_CHECK_S + 2 * GRAIN_S

@@ -1,6 +1,7 @@
 """Facts in, numbers out."""
 
 import math
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,10 +18,9 @@ from proxy.core.events import (
     Dialed,
     Direction,
     Event,
-    HalfClosed,
     HandshakeEnded,
-    HandshakeStarted,
     Listener,
+    Living,
     Relaying,
     Reloaded,
     ReloadResult,
@@ -29,7 +29,7 @@ from proxy.core.events import (
 )
 from proxy.core.reasons import EXPLANATIONS, Kind, Reason
 from proxy.ops.metricfamilies import FAMILIES, PREFIX
-from proxy.ops.metrics import Metrics
+from proxy.ops.metrics import FRESH, Metrics
 
 HTTP = Listener(Direction.INBOUND, "http")
 PAYMENTS = Listener(Direction.OUTBOUND, "payments")
@@ -51,12 +51,9 @@ CLOSED = Closed(
 LIFE: tuple[Event, ...] = (
     Accepted(HTTP),
     Detected(HTTP, Security.MUTUAL_TLS, 0.0002),
-    HandshakeStarted(HTTP),
     HandshakeEnded(HTTP, 0.003, TLS),
     Dialed(HTTP, "127.0.0.1:8080", 0.0002),
     Relaying(HTTP, Security.MUTUAL_TLS),
-    HalfClosed(HTTP, 1),
-    HalfClosed(HTTP, -1),
     CLOSED,
 )
 
@@ -76,7 +73,12 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 AT = {"direction": "inbound", "listener": "http"}
 
 
-def test_a_whole_life_is_counted_and_the_gauges_return_to_zero() -> None:
+def living(listener: Listener = HTTP, *, received: int = 0, sent: int = 0, **so: Any) -> Living:
+    facts: dict[str, Any] = {"security": None, "is_shaking_hands": False, "is_half_closed": False, **so}
+    return Living(listener, received, sent, **facts)
+
+
+def test_a_whole_life_is_counted() -> None:
     metrics = make()
     for event in LIFE:
         metrics.emit(event)
@@ -88,23 +90,35 @@ def test_a_whole_life_is_counted_and_the_gauges_return_to_zero() -> None:
     assert value(metrics, "bytes_total", **AT, flow="sent") == 20
     for histogram in ("handshake", "upstream_connect", "connection", "detection"):
         assert value(metrics, f"{histogram}_seconds_count", **AT) == 1
+
+
+def test_gauges_say_what_is_open_now_and_return_to_zero() -> None:
+    metrics = make()
+    live = [living(), living(is_shaking_hands=True), living(security=Security.MUTUAL_TLS, is_half_closed=True)]
+    metrics.watch(lambda: live)
+    for _ in range(2):  # a second look does not count them again
+        assert value(metrics, "connections_active", **AT) == 3
+        assert value(metrics, "handshakes_active") == 1
+        assert value(metrics, "half_closed_connections") == 1
+    live.clear()
     assert value(metrics, "connections_active", **AT) == 0
     assert value(metrics, "handshakes_active") == 0
     assert value(metrics, "half_closed_connections") == 0
 
 
-def test_gauges_rise_while_things_are_open() -> None:
+def test_durations_that_nobody_asks_for_do_not_gather() -> None:
     metrics = make()
-    for event in (Accepted(HTTP), HandshakeStarted(HTTP), HalfClosed(HTTP, 1)):
-        metrics.emit(event)
-    assert value(metrics, "connections_active", **AT) == 1
-    assert value(metrics, "handshakes_active") == 1
-    assert value(metrics, "half_closed_connections") == 1
+    for _ in range(3 * FRESH):
+        metrics.emit(Detected(HTTP, Security.MUTUAL_TLS, 0.5))
+        metrics.emit(CLOSED)
+    at = metrics._at[HTTP]
+    assert max(len(at.detection_s.fresh), len(at.connection_s.fresh)) <= FRESH + 1
+    assert value(metrics, "detection_seconds_count", **AT) == value(metrics, "closed_total", **AT, reason="COMPLETED")
+    assert value(metrics, "detection_seconds_sum", **AT) == 3 * FRESH * 0.5
 
 
 def test_a_failed_handshake_takes_time_and_is_not_counted_as_done() -> None:
     metrics = make()
-    metrics.emit(HandshakeStarted(HTTP))
     metrics.emit(HandshakeEnded(HTTP, 0.5, None))
     assert value(metrics, "handshake_seconds_sum", **AT) == 0.5
     assert not [s for f in metrics.collect() if f.name == PREFIX + "handshakes" for s in f.samples]
@@ -127,7 +141,7 @@ def test_every_end_is_closed_and_only_refusals_are_rejected(reason: Reason) -> N
 
 def test_bytes_of_open_connections_count_and_closing_never_takes_them_back() -> None:
     metrics = make()
-    live = [(HTTP, 3, 4), (HTTP, 5, 6)]
+    live = [living(received=3, sent=4), living(received=5, sent=6)]
     metrics.watch(lambda: live)
     assert value(metrics, "bytes_total", **AT, flow="received") == 8
     live.pop()
@@ -152,7 +166,7 @@ def test_series_of_configured_listeners_exist_before_the_first_event() -> None:
 
 def test_a_listener_that_comes_with_a_reload_is_counted_too() -> None:
     metrics = make(HTTP)
-    metrics.emit(Accepted(PAYMENTS))
+    metrics.watch(lambda: [living(PAYMENTS)])
     assert value(metrics, "connections_active", direction="outbound", listener="payments") == 1
 
 
@@ -171,12 +185,14 @@ def test_reloads_are_counted_and_the_timestamp_moves_only_on_publication() -> No
 def test_plaintext_is_open_until_it_is_closed_and_then_has_a_last_time() -> None:
     metrics = make()
     assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == 0
-    metrics.emit(Relaying(HTTP, Security.PLAINTEXT))
+    live = [living(security=Security.PLAINTEXT)]
+    metrics.watch(lambda: live)
     assert value(metrics, "plaintext_active", **AT) == 1
     assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == 0
-    plaintext = msgspec.structs.replace(CLOSED, security=Security.PLAINTEXT, relayed=True)
+    live.clear()
+    plaintext = msgspec.structs.replace(CLOSED, security=Security.PLAINTEXT)
     metrics.emit(plaintext)
-    metrics.emit(msgspec.structs.replace(plaintext, start_time=5.0, relayed=False))  # an app that was not there
+    metrics.emit(msgspec.structs.replace(plaintext, start_time=5.0))  # one that began, and ended, before
     assert value(metrics, "plaintext_active", **AT) == 0
     assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == CLOSED.start_time + CLOSED.duration_s
 
@@ -184,7 +200,8 @@ def test_plaintext_is_open_until_it_is_closed_and_then_has_a_last_time() -> None
 def test_mutual_tls_is_no_plaintext() -> None:
     metrics = make()
     metrics.emit(Relaying(HTTP, Security.MUTUAL_TLS))
-    metrics.emit(msgspec.structs.replace(CLOSED, security=Security.MUTUAL_TLS, relayed=True))
+    metrics.watch(lambda: [living(security=Security.MUTUAL_TLS)])
+    metrics.emit(msgspec.structs.replace(CLOSED, security=Security.MUTUAL_TLS))
     metrics.emit(CLOSED)
     assert value(metrics, "plaintext_active", **AT) == 0
     assert value(metrics, "last_plaintext_timestamp_seconds", **AT) == 0

@@ -9,7 +9,7 @@ from proxy.core.events import Security
 from proxy.ops.metricfamilies import PREFIX
 from proxy.ops.metrics import Metrics
 from proxy.ops.metricsmerge import MAX_SNAPSHOT_BYTES, MergedMetrics
-from tests.ops.test_metrics import AT, CLOSED, HTTP, LIFE, make
+from tests.ops.test_metrics import AT, CLOSED, HTTP, LIFE, living, make
 
 
 def worker(lives: int, generation: int, active: int = 0) -> Metrics:
@@ -17,8 +17,7 @@ def worker(lives: int, generation: int, active: int = 0) -> Metrics:
     for _ in range(lives):
         for event in LIFE:
             metrics.emit(event)
-    for _ in range(active):
-        metrics.emit(LIFE[0])
+    metrics.watch(lambda: [living()] * active)
     metrics.set_identity(generation=generation, leaf=10.0, chain=9.0, bundle=50.0, published_at=float(generation))
     return metrics
 

@@ -20,7 +20,7 @@ from proxy.ops.plaintextsources import (
     read_log,
     read_metrics,
 )
-from tests.ops.test_metrics import CLOSED, HTTP, make
+from tests.ops.test_metrics import CLOSED, HTTP, living, make
 
 AT = 1_795_521_700.0
 LINE = {
@@ -161,8 +161,9 @@ class TestMetrics:
         metrics.set_identity(generation=1, leaf=1.0, chain=1.0, bundle=1.0, published_at=AT - 100)
         metrics.emit(Relaying(HTTP, Security.PLAINTEXT))
         metrics.emit(Relaying(HTTP, Security.PLAINTEXT))
-        metrics.emit(msgspec.structs.replace(CLOSED, security=Security.PLAINTEXT, relayed=True))
+        metrics.emit(msgspec.structs.replace(CLOSED, security=Security.PLAINTEXT))
         metrics.emit(msgspec.structs.replace(CLOSED, reason=Reason.PLAINTEXT_REFUSED))
+        metrics.watch(lambda: [living(security=Security.PLAINTEXT)])
         return metrics.expose("")[1].decode()
 
     def test_they_say_that_and_when_and_for_how_long(self) -> None:

@@ -12,7 +12,7 @@ from proxy.ops.log import Log
 from proxy.ops.workerfleet import EXIT_GAVE_UP, Fleet
 from proxy.ops.workerhandle import WorkerHandle
 from proxy.ops.workerlink import LinkLost, Order, SetLogLevel, Show, Start, Status, What, encode
-from tests.ops.test_metrics import AT, LIFE, make
+from tests.ops.test_metrics import AT, LIFE, living, make
 
 SOURCE = Source(b"text", "file")
 READY = Status(True, "ready", 1, "ab")
@@ -230,7 +230,8 @@ async def test_recent_refusals_carry_their_worker_and_who_is_silent_is_left_out(
 
 async def test_what_a_dead_worker_counted_stays_and_what_it_held_goes(world: World) -> None:
     metrics = make()
-    for event in [*LIFE, LIFE[0]]:
+    metrics.watch(lambda: [living()])
+    for event in LIFE:
         metrics.emit(event)
     async with asyncio.TaskGroup() as tasks:
         for worker in await kept(world, tasks):

@@ -79,11 +79,13 @@ class ClientHello(msgspec.Struct, frozen=True, kw_only=True):
     alpn:     protocol names in the client's order, each byte as one character (Latin-1); GREASE included
     versions: the known ones of supported_versions in the client's order (GREASE and unknown ones left out), e.g.
               ("TLSv1.3", "TLSv1.2"); without that extension the highest that the client speaks, alone
+    body:     the message without its header, for what else is in it (core/clientoffer.py)
     """
 
     sni: str | None = None
     alpn: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
+    body: bytes = b""
 
 
 class NeedMore(msgspec.Struct, frozen=True):
@@ -270,6 +272,7 @@ def _parse_body(body: bytes) -> ClientHello:
         alpn=() if alpn is None else _read_alpn(alpn),
         # A client of the future without supported_versions is answered as TLS 1.2 (RFC 8446 4.2.1).
         versions=(_VERSIONS[min(legacy_version, 0x0303)],) if versions is None else _read_versions(versions),
+        body=body,
     )
 
 

@@ -144,6 +144,7 @@ CIPHER_SUITES = (
 )  # the only TLS 1.2 suites that may be configured: forward secrecy and AEAD (RFC 5289, RFC 7905)
 
 GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384", "P-521", "SecP256r1MLKEM768", "SecP384r1MLKEM1024")
+TLS13_GROUPS = frozenset({"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"})  # draft-ietf-tls-ecdhe-mlkem
 DEFAULT_GROUPS = ("X25519MLKEM768", "X25519", "P-256", "P-384")
 TLS_VERSIONS = ("1.2", "1.3")
 

@@ -8,7 +8,7 @@ for safety (`deny` on a port that judges nobody); at its default it says nothing
 
 from proxy.core.addresses import is_loopback, leads_back, want_same_socket
 from proxy.core.appprobe import ProbeKind
-from proxy.core.config import AdminConfig, AppTls, ListenAddress, Mode
+from proxy.core.config import TLS13_GROUPS, AdminConfig, AppTls, ListenAddress, Mode
 from proxy.core.configinterceptrules import (
     check_interception,
     intercepted_policies,
@@ -18,8 +18,6 @@ from proxy.core.configinterceptrules import (
 from proxy.core.configkinds import BAD
 from proxy.core.configsections import Section
 from proxy.core.configyaml import Faults
-
-_TLS13_GROUPS = {"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024"}  # draft-ietf-tls-ecdhe-mlkem: 1.3 only
 
 
 def check_rules(root: Section, faults: Faults) -> None:
@@ -95,7 +93,7 @@ def _check_versions(tls: Section, faults: Faults) -> None:
     if BAD not in (least, most) and least > most:
         path, line = tls.where("min_version" if "min_version" in tls.lines else "max_version")
         faults.add(path, line, f"min_version {least} is above max_version {most}")
-    if most == "1.2" and groups is not BAD and _TLS13_GROUPS.issuperset(groups):
+    if most == "1.2" and groups is not BAD and TLS13_GROUPS.issuperset(groups):
         path, line = tls.where("groups")
         faults.add(path, line, "all of these groups need TLS 1.3, and max_version is 1.2; add X25519 or P-256")
 

@@ -147,8 +147,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NO_SHARED_CIPHER: Explanation(
         Kind.REJECTED,
         "The two sides share no cipher suite, group or signature algorithm.",
-        "Compare the peer's list with `tls.cipher_suites` and `tls.groups`; TLS 1.2 needs ECDHE with AEAD, and the "
-        "group list must hold the curve of the certificates.",
+        "The detail names what a client offers and what the listener takes. Otherwise compare the peer's list with "
+        "`tls.cipher_suites` and `tls.groups`; TLS 1.2 needs ECDHE with AEAD, and the group list must hold the curve "
+        "of the certificates.",
     ),
     Reason.NOT_TLS: Explanation(
         Kind.REJECTED,

@@ -39,6 +39,7 @@ from proxy.net.detection import Opening
 from proxy.net.header import proxy_header
 from proxy.net.pump import Pump
 from proxy.net.readiness import deadline_in
+from proxy.net.refusal import explained
 from proxy.net.relay import MakePump, Outcome, Relay
 from proxy.net.state import Connection, Phase
 from proxy.net.upstream import Upstream
@@ -158,7 +159,7 @@ async def _terminate(
     except Rejected as rejected:
         if rejected.reason is Reason.HANDSHAKE_FAILED and isinstance(spoken, Opening):
             parse_client_hello(spoken.data)  # what OpenSSL could not read may not have been a ClientHello at all
-        raise
+        raise explained(rejected, spoken, connection.generation) from None
     connection.security = Security.MUTUAL_TLS
     if handshake.permit is None:
         raise Rejected(Reason.NOT_ALLOWED, "the policy gave no permit")

@@ -22,6 +22,7 @@ ON_BOTH = {
     "test_engine",
     "test_interop_curl",
     "test_interop_openssl",
+    "test_mismatch",
     "test_proxy_protocol",
     "test_reasons",
     "test_resumption",

@@ -17,7 +17,7 @@ MOST_BYTES = 1_500_000  # of one file that is to be committed
 COMMAND = "python -m bench.scenarios full --out bench/results"
 _FIRST = 4  # sentences of a report that the overview repeats
 _UNSOUND = ("Not whole:", "This machine had other work")  # never left out
-_PLACE = ("machine", "kernel", "mtls-sidecar", "Python", "load average at the start")
+_PLACE = ("machine", "kernel", "mtls-sidecar", "Python", "Python's build", "load average at the start")
 
 
 def write_reports(result: Path, folder: Path) -> str:

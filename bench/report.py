@@ -11,6 +11,7 @@ from OpenSSL import SSL
 from tabulate import tabulate
 
 from bench.measures import MEASURES, MEMORY_TITLES, SLACK, Measure, Target, Verdict, judge, medians, spread
+from proxy.lab.pythonbuild import python_build
 
 Numbers = Mapping[str, Mapping[str, list[float]]]
 Failures = Mapping[tuple[str, str], str]
@@ -106,6 +107,7 @@ def machine() -> dict[str, Any]:
     return {
         "openssl": {"pyopenssl": SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode(), "stdlib": ssl.OPENSSL_VERSION},
         "python": platform.python_version(),
+        "python_build": python_build()._asdict(),
         "kernel": platform.release(),
         "cpu": cpu_model(),
         "usable_cores": len(os.sched_getaffinity(0)),

@@ -15,7 +15,7 @@ from proxy.lab.comparison import CONNECTIONS, MEASURED, line_up, meaning
 from proxy.lab.contest import contest, steps
 from proxy.lab.environment import environment
 from proxy.lab.generator import Generators, LoadFault
-from proxy.lab.meaning import disturbance
+from proxy.lab.meaning import disturbance, of_python
 from proxy.lab.peerconfigs import MAX_CONNECTIONS
 from proxy.lab.peers import PEERS
 from proxy.lab.results import Kind, Result
@@ -130,17 +130,18 @@ def _measure(args: argparse.Namespace) -> tuple[Result, list[str]]:
         waiting = Waiting([ProcessCpu(field.ours)])
         rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
         disturbed = disturbance(waiting.share())
-    notes = [*meaning(rows), *disturbed, *field.failed, *field.notes, *([cores.note] if cores.note else [])]
+    where = environment(wanted[0])
+    said = [*meaning(rows), *disturbed, *of_python(where), *field.failed, *field.notes]
     result = Result(
         kind=Kind.COMPARE,
         started_at=started_at,
-        environment=environment(wanted[0]),
+        environment=where,
         seed=args.seed,
         command=typed_command(sys.argv[1:]),
         rows=tuple(rows),
         configuration=configuration(args),
         certificates=bed.identities(args.key).certificates,
         sides=field.words,
-        notes=tuple(notes),
+        notes=(*said, *([cores.note] if cores.note else [])),
     )
     return result, field.failed

@@ -23,7 +23,7 @@ from proxy.lab.generator import Generators, LoadFault
 from proxy.lab.handshakes import Asked, Target, engine_of, plan_of, sidecar_contenders, target_contenders
 from proxy.lab.knee import search
 from proxy.lab.matrix import Matrix, MatrixFault
-from proxy.lab.meaning import notes
+from proxy.lab.meaning import notes, of_python
 from proxy.lab.observe import sends_tickets_last
 from proxy.lab.plan import Arrivals
 from proxy.lab.results import Certificate, Kind, Maximum, Result, Row, write
@@ -121,10 +121,12 @@ def _measure(args: argparse.Namespace, matrix: Matrix, slo: Slo | None) -> Resul
         if args.target is not None and not target.request and not target.farewell:
             said += _of_tickets(rows)
     engines = {engine_of(cell) for cell in matrix.cells} if args.target is None else {"openssl"}
+    where = environment(", ".join(sorted(engines)))
+    said += of_python(where) if args.target is None else []
     return Result(
         kind=Kind.HANDSHAKE,
         started_at=started_at,
-        environment=environment(", ".join(sorted(engines))),
+        environment=where,
         seed=args.seed,
         command=typed_command(sys.argv[1:]),
         rows=tuple(rows),

@@ -15,7 +15,7 @@ from proxy.lab.comparison import CONNECTIONS
 from proxy.lab.contest import contest, steps
 from proxy.lab.environment import environment
 from proxy.lab.generator import Generators, LoadFault
-from proxy.lab.meaning import disturbance
+from proxy.lab.meaning import disturbance, of_python
 from proxy.lab.relaycosts import DIRECT, DISABLED, MEASURED, line_up, meaning
 from proxy.lab.results import Kind, Result
 from proxy.lab.servercpu import ProcessCpu, Waiting
@@ -117,16 +117,18 @@ def _measure(args: argparse.Namespace) -> tuple[Result, list[str]]:
         waiting = Waiting([ProcessCpu(field.ours)])
         rows = contest(field.entries, rounds=args.rounds, seed=args.seed, progress=progress)
         disturbed = disturbance(waiting.share())
+    where = environment(engines[0])
+    said = [*meaning(rows), *disturbed, *of_python(where), *field.failed, *field.notes]
     result = Result(
         kind=Kind.RELAY,
         started_at=started_at,
-        environment=environment(engines[0]),
+        environment=where,
         seed=args.seed,
         command=typed_command(sys.argv[1:]),
         rows=tuple(rows),
         configuration=configuration(args),
         certificates=bed.identities(args.key).certificates,
         sides=field.words,
-        notes=(*meaning(rows), *disturbed, *field.failed, *field.notes, *([cores.note] if cores.note else [])),
+        notes=(*said, *([cores.note] if cores.note else [])),
     )
     return result, field.failed

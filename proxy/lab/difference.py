@@ -26,6 +26,11 @@ _ENVIRONMENT_WORDS = {
     "openssl": "OpenSSL",
     "stdlib_openssl": "the OpenSSL of Python's ssl",
 }
+_BUILD_WORDS = {
+    "python_optimised": "profile-guided optimisation of Python",
+    "python_shared": "the shared library of Python",
+}
+_ANSWERS = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +141,15 @@ def _change(measure: Measure, label: str, before: Row, after: Row) -> Change:
 
 def _environment_cautions(before: Environment, after: Environment) -> list[str]:
     old, new = (msgspec.structs.asdict(environment) for environment in (before, after))
-    return [
+    said = [
         f"{words[0].upper()}{words[1:]} differs: {old[field]} before, {new[field]} after."
         for field, words in _ENVIRONMENT_WORDS.items()
         if old[field] != new[field]
+    ]
+    return said + [
+        f"{words[0].upper()}{words[1:]} differs: {_ANSWERS[old[field]]} before, {_ANSWERS[new[field]]} after."
+        for field, words in _BUILD_WORDS.items()
+        if {old[field], new[field]} == {True, False}  # what is unknown in one of them may be the same
     ]
 
 

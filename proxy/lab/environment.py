@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from proxy import __version__
+from proxy.lab.pythonbuild import python_build
 from proxy.lab.results import Environment
 from proxy.ops.cores import usable_cores
 from proxy.tls.binding import openssl_version
@@ -13,6 +14,7 @@ from proxy.tls.binding import openssl_version
 
 def environment(engine: str = "openssl") -> Environment:
     """Describe this machine and this process now. engine: the one that the measured sidecar runs on."""
+    build = python_build()
     return Environment(
         package=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -23,6 +25,8 @@ def environment(engine: str = "openssl") -> Environment:
         engine=engine,
         openssl=openssl_version(),
         stdlib_openssl=ssl.OPENSSL_VERSION,
+        python_optimised=build.optimised,
+        python_shared=build.shared,
         load_average=round(os.getloadavg()[0], 2),
     )
 

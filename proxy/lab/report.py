@@ -16,7 +16,7 @@ from proxy.lab.measures import Measure, measures_of
 from proxy.lab.results import Environment, Kind, Result, Row, Workload
 from proxy.lab.stats import Verdict
 from proxy.lab.summary import comparison, summary
-from proxy.lab.words import UNKNOWN, amount, change, labels, shared, spread
+from proxy.lab.words import UNKNOWN, amount, change, labels, python_words, shared, spread
 
 _TITLES = {
     Kind.HANDSHAKE: "What a TLS handshake costs",
@@ -222,4 +222,5 @@ def _environment(environment: Environment) -> Iterable[tuple[str, str]]:
     yield "kernel", environment.kernel
     yield "mtls-sidecar", f"{environment.package}, engine {environment.engine}, {environment.openssl}"
     yield "Python", f"{environment.python}, {environment.stdlib_openssl}"
+    yield "Python's build", python_words(environment)
     yield "load average at the start", f"{environment.load_average:g}"

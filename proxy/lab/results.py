@@ -79,7 +79,13 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(_Strict, frozen=True, kw_only=True):
-    """Where a generator ran. engine, openssl: of the sidecar here; stdlib_openssl: of Python's own ssl module."""
+    """
+    Where a generator ran, and every server that it started itself.
+
+    engine, openssl:  of the sidecar here; stdlib_openssl: of Python's own ssl module
+    python_optimised: whether Python was optimised by a profile; python_shared: whether it is in a shared library; None:
+                      it could not be told, or the file is of before this was asked
+    """
 
     package: Name
     python: Name
@@ -91,6 +97,8 @@ class Environment(_Strict, frozen=True, kw_only=True):
     openssl: Name
     stdlib_openssl: Name
     load_average: Amount
+    python_optimised: bool | None = None
+    python_shared: bool | None = None
 
 
 class Certificate(_Strict, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ Three significant digits are more than the noise of a shared machine leaves. Wha
 from collections.abc import Iterable, Sequence
 
 from proxy.lab.measures import Unit
-from proxy.lab.results import Row, Scenario, Security
+from proxy.lab.results import Environment, Row, Scenario, Security
 from proxy.lab.stats import Estimate
 from proxy.ops.printable import printable
 
@@ -63,6 +63,13 @@ def change(factor: float) -> str:
     if abs(percent) < 0.05:
         return "±0 %"
     return f"{percent:+.0f} %" if abs(percent) >= 9.95 else f"{percent:+.1f} %"
+
+
+def python_words(environment: Environment) -> str:
+    """How Python was built, as far as that could be told."""
+    answers = {True: "yes", False: "no", None: "unknown"}
+    optimised, shared = answers[environment.python_optimised], answers[environment.python_shared]
+    return f"profile-guided optimisation: {optimised}; shared library (libpython): {shared}"
 
 
 def aspects(scenario: Scenario) -> dict[str, str]:

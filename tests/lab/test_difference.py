@@ -82,3 +82,13 @@ def test_what_has_nothing_in_common_is_refused(after: Result, sentence: str) -> 
     with pytest.raises(BadResult) as refusal:
         difference(run(700), after)
     assert sentence in str(refusal.value)
+
+
+def test_two_builds_of_python_are_said_where_both_are_known() -> None:
+    builds = [msgspec.structs.replace(ENVIRONMENT, python_optimised=known) for known in (None, False, True)]
+    unknown, without, with_it = (run(700, 701, environment=build) for build in builds)
+    assert difference(unknown, with_it).cautions == ()
+    assert difference(without, without).cautions == ()
+    assert difference(without, with_it).cautions == (
+        "Profile-guided optimisation of Python differs: no before, yes after.",
+    )

@@ -1,9 +1,11 @@
 """The notes below a table of handshakes."""
 
 import msgspec
+import pytest
 
-from proxy.lab.meaning import DISTURBED, notes
+from proxy.lab.meaning import DISTURBED, notes, of_python
 from proxy.lab.results import Mode, Round, Row, Scenario, Workload
+from tests.lab.documents import ENVIRONMENT
 
 
 def row(
@@ -57,3 +59,10 @@ def test_a_machine_with_other_work_is_said_instead_of_a_pace() -> None:
 
 def test_rows_with_a_fault_say_nothing() -> None:
     assert notes([msgspec.structs.replace(row(busy=0.97), fault="it was refused")]) == []
+
+
+@pytest.mark.parametrize(("optimised", "sentences"), [(None, 0), (True, 0), (False, 1)])
+def test_a_python_that_is_known_not_to_be_optimised_is_said(optimised: bool | None, sentences: int) -> None:
+    said = of_python(msgspec.structs.replace(ENVIRONMENT, python_optimised=optimised))
+    assert len(said) == sentences
+    assert all("5 to 10 % more CPU" in sentence for sentence in said)

@@ -40,7 +40,7 @@ from proxy.net.header import proxy_header
 from proxy.net.pump import Pump
 from proxy.net.readiness import deadline_in
 from proxy.net.refusal import explained
-from proxy.net.relay import MakePump, Outcome, Relay
+from proxy.net.relay import MakePump, Outcome, relay_between
 from proxy.net.state import Connection, Phase
 from proxy.net.upstream import Upstream
 from proxy.tls.channel import Channel, PlainChannel
@@ -257,7 +257,7 @@ async def _relay(
         raise Rejected(Reason.HANDSHAKE_FAILED, "how the bytes cross the network was never decided")
     peer = deps.recheck(connection) or peer  # one may have been published while it dialed or shook hands
     connection.phase = Phase.RELAYING
-    connection.relay = Relay(
+    relay = connection.relay = relay_between(
         deps.readiness,
         deps.scratch,
         deps.deadlines,
@@ -271,4 +271,4 @@ async def _relay(
         make_pump=make_pump,
     )
     deps.observer.emit(Relaying(listener, security))
-    return await connection.relay.run()
+    return await relay.run()

@@ -19,6 +19,9 @@ What the loop calls here has no task to fail: an exception of ours is handed to 
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from proxy.net.readiness import Readiness
 from proxy.tls.channel import Channel, End
 
 if TYPE_CHECKING:
@@ -38,20 +41,17 @@ class State(Enum):
 _OVER = (State.FINISHED, State.ABANDONED)
 
 
-class Pump:
+class Pump(msgspec.Struct, eq=False):
     """One direction. sender: who feeds it, for details; count: bytes taken from the source so far."""
 
-    __slots__ = ("_pending", "_readiness", "_relay", "count", "sender", "sink", "source", "state")
-
-    def __init__(self, relay: "Relay", sender: str, source: Channel, sink: Channel, pending: bytes) -> None:
-        self._relay = relay
-        self._readiness = relay.readiness
-        self._pending = pending
-        self.sender = sender
-        self.source = source
-        self.sink = sink
-        self.count = 0
-        self.state = State.FLOWING
+    _relay: "Relay"
+    sender: str
+    source: Channel
+    sink: Channel
+    _pending: bytes
+    _readiness: Readiness
+    count: int = 0
+    state: State = State.FLOWING
 
     def start(self) -> None:
         """Begin, with the pending bytes first."""

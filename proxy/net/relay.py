@@ -29,7 +29,9 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from proxy.core.clockwords import rfc3339
 from proxy.core.config import Timeouts
@@ -50,7 +52,8 @@ NEVER_S = 1e9  # a deadline that is turned off
 CLOCK_CHECK_S = 60.0
 
 
-MakePump = Callable[["Relay", str, Channel, Channel, bytes], Pump]
+MakePump = Callable[["Relay", str, Channel, Channel, bytes, Readiness], Pump]
+_UNMADE: Any = None  # the pumps know their relay, which has to be there first
 
 
 class Outcome(NamedTuple):
@@ -60,72 +63,33 @@ class Outcome(NamedTuple):
     detail: str
 
 
-class Relay:
+class Relay(msgspec.Struct, eq=False):
     """
-    Both directions of one connection.
+    Both directions of one connection; made by `relay_between`.
 
-    scratch: the worker's buffer, and deadlines its timer
-    clock:   our wall clock, epoch seconds, for the lapse of a peer's chain
-    preface: bytes that the upstream gets first (a PROXY header)
-    answered: told how many bytes came from the upstream after each look at it, until it says True
-    make_pump: another than the ordinary one, where both channels are plain (net/splice.py)
-
+    peer:        whose chain may lapse meanwhile
+    answered:    told how many bytes came from the upstream after each look at it, until it says True
     half_closed: whether one side has finished sending while the other goes on
     """
 
-    __slots__ = (
-        "_bucket",
-        "_clock",
-        "_deadlines",
-        "_ended",
-        "_peer",
-        "_timeouts",
-        "active_at",
-        "answered",
-        "down",
-        "first_to_finish",
-        "half_closed",
-        "looks_for_errors",
-        "loop",
-        "readiness",
-        "scratch",
-        "started_at",
-        "time",
-        "up",
-    )
-
-    def __init__(
-        self,
-        readiness: Readiness,
-        scratch: Scratch,
-        deadlines: Deadlines,
-        downstream: Channel,
-        upstream: Channel,
-        timeouts: Timeouts,
-        clock: Callable[[], float],
-        *,
-        peer: PeerIdentity | None = None,
-        preface: bytes = b"",
-        answered: Callable[[int], bool] | None = None,
-        make_pump: MakePump = Pump,
-    ) -> None:
-        self.answered = answered
-        self.readiness = readiness
-        self.loop = loop = readiness.loop
-        self.time = loop.time
-        self.scratch = scratch
-        self.started_at = self.active_at = loop.time()
-        self._timeouts = timeouts
-        self._clock = clock
-        self._peer = peer
-        self.half_closed = False
-        self._deadlines = deadlines
-        self._bucket = 0  # of `on_due`; none yet
-        self.looks_for_errors = True  # from `run` on
-        self._ended: asyncio.Future[Outcome] = loop.create_future()
-        self.first_to_finish: Pump | None = None
-        self.up = make_pump(self, "the downstream", downstream, upstream, preface)
-        self.down = make_pump(self, "the upstream", upstream, downstream, b"")
+    readiness: Readiness
+    scratch: Scratch
+    _deadlines: Deadlines
+    _timeouts: Timeouts
+    _clock: Callable[[], float]
+    _peer: PeerIdentity | None
+    answered: Callable[[int], bool] | None
+    loop: asyncio.AbstractEventLoop
+    time: Callable[[], float]
+    _ended: "asyncio.Future[Outcome]"
+    started_at: float
+    active_at: float
+    up: Pump = _UNMADE
+    down: Pump = _UNMADE
+    half_closed: bool = False
+    _bucket: int = 0  # of `on_due`; none yet
+    looks_for_errors: bool = True  # from `run` on
+    first_to_finish: Pump | None = None
 
     async def run(self) -> Outcome:
         """Relay to the end. Both channels are closed or reset when it returns, also when it is cancelled."""
@@ -258,6 +222,36 @@ class Relay:
         self.up.rest()
         self.down.rest()
         self.half_closed = False
+
+
+def relay_between(
+    readiness: Readiness,
+    scratch: Scratch,
+    deadlines: Deadlines,
+    downstream: Channel,
+    upstream: Channel,
+    timeouts: Timeouts,
+    clock: Callable[[], float],
+    *,
+    peer: PeerIdentity | None,
+    preface: bytes = b"",
+    answered: Callable[[int], bool] | None = None,
+    make_pump: MakePump = Pump,
+) -> Relay:
+    """
+    A relay between two channels that has not begun.
+
+    scratch:   the worker's buffer, and deadlines its timer
+    clock:     our wall clock, epoch seconds, for the lapse of the peer's chain
+    preface:   bytes that the upstream gets first (a PROXY header)
+    make_pump: another than the ordinary one, where both channels are plain (net/splice.py)
+    """
+    loop = readiness.loop
+    time, ended, now = loop.time, loop.create_future(), loop.time()
+    relay = Relay(readiness, scratch, deadlines, timeouts, clock, peer, answered, loop, time, ended, now, now)
+    relay.up = make_pump(relay, "the downstream", downstream, upstream, preface, readiness)
+    relay.down = make_pump(relay, "the upstream", upstream, downstream, b"", readiness)
+    return relay
 
 
 def describe_lapse(peer: PeerIdentity, now: float) -> str:

@@ -16,6 +16,7 @@ import os
 from typing import TYPE_CHECKING
 
 from proxy.net.pump import Pump, State
+from proxy.net.readiness import Readiness
 from proxy.tls.channel import Channel, PlainChannel
 
 if TYPE_CHECKING:
@@ -35,11 +36,15 @@ class Pipe:
         self.inlet = self.outlet = _CLOSED
         self.most = PIPE_BYTES
 
-    def pump(self, relay: "Relay", sender: str, source: Channel, sink: Channel, pending: bytes) -> Pump:
+    def pump(
+        self, relay: "Relay", sender: str, source: Channel, sink: Channel, pending: bytes, readiness: Readiness
+    ) -> Pump:
         """A pump over this pipe; an ordinary one where there is none to be had (descriptors, another system)."""
         if isinstance(source, PlainChannel) and isinstance(sink, PlainChannel) and self._is_open():
-            return SplicePump(self, relay, sender, source, sink, pending)
-        return Pump(relay, sender, source, sink, pending)
+            return SplicePump(
+                relay, sender, source, sink, pending, readiness, _pipe=self, _plain_source=source, _plain_sink=sink
+            )
+        return Pump(relay, sender, source, sink, pending, readiness)
 
     def _is_open(self) -> bool:
         if self.inlet == _CLOSED and hasattr(os, "splice"):
@@ -75,18 +80,12 @@ def _resize(pipe: int) -> int:
         return 65536
 
 
-class SplicePump(Pump):
+class SplicePump(Pump, kw_only=True):
     """One direction. The states and ends are Pump's; how a turn moves its bytes is here."""
 
-    __slots__ = ("_pipe", "_plain_sink", "_plain_source")
-
-    def __init__(
-        self, pipe: Pipe, relay: "Relay", sender: str, source: PlainChannel, sink: PlainChannel, pending: bytes
-    ) -> None:
-        super().__init__(relay, sender, source, sink, pending)
-        self._pipe = pipe
-        self._plain_source = source
-        self._plain_sink = sink
+    _pipe: Pipe
+    _plain_source: PlainChannel
+    _plain_sink: PlainChannel
 
     def on_readable(self) -> None:
         """Move what is there, as Pump.on_readable does."""

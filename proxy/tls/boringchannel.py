@@ -13,7 +13,6 @@ takes what the kernel holds. What that leaves to be known here:
   is ClientContext's to know.
 """
 
-import socket
 from typing import Any
 
 from proxy.tls import boringbinding as boring
@@ -24,15 +23,11 @@ _WANT_READ = boring.WANT_READ
 _OPEN = frozenset({boring.DONE, boring.WANT_READ, boring.WANT_WRITE})
 
 
-class BoringChannel(TlsChannel):
+class BoringChannel(TlsChannel, kw_only=True):
     """A TlsChannel on an SSL of BoringSSL's."""
 
-    __slots__ = ("_context", "connection")
-
-    def __init__(self, sock: socket.socket, connection: Any, context: Any) -> None:
-        super().__init__(sock)
-        self.connection = connection
-        self._context = context  # kept, because the connection points to it
+    connection: Any
+    context: Any  # kept, because the connection points to it
 
     @property
     def buffered(self) -> bool:

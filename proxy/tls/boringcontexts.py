@@ -15,6 +15,7 @@ from proxy.core.config import TLS_VERSIONS, TlsConfig
 from proxy.core.reasons import Reason, Rejected
 from proxy.tls import boringbinding as boring
 from proxy.tls.boringbinding import ffi, lib
+from proxy.tls.boringchannel import BoringChannel
 from proxy.tls.boringhandshake import GROUP_IDS, BoringHandshake
 from proxy.tls.contexts import Admit, ClientContext, Clock, ServerContext
 from proxy.tls.suites import OPENSSL_SUITES
@@ -49,7 +50,9 @@ class BoringServerContext(ServerContext):
 
     def accept(self, sock: socket.socket) -> BoringHandshake:
         """As ServerContext's."""
-        return BoringHandshake(self, sock, _owned(lib.bs_accept(self._native, sock.fileno())), self._native)
+        fd = sock.fileno()
+        connection = _owned(lib.bs_accept(self._native, fd))
+        return BoringHandshake(self, BoringChannel(sock, fd, connection=connection, context=self._native))
 
 
 class BoringClientContext(ClientContext):
@@ -75,8 +78,9 @@ class BoringClientContext(ClientContext):
 
     def _begin(self, sock: socket.socket, session: Any | None) -> BoringHandshake:
         offered = ffi.NULL if session is None else session
-        made = lib.bs_connect(self._native, sock.fileno(), self._server_name, offered)
-        return BoringHandshake(self, sock, _owned(made), self._native)
+        fd = sock.fileno()
+        connection = _owned(lib.bs_connect(self._native, fd, self._server_name, offered))
+        return BoringHandshake(self, BoringChannel(sock, fd, connection=connection, context=self._native))
 
 
 def _owned(connection: Any) -> Any:

@@ -12,7 +12,6 @@ stack, and the next call goes on with the answer. It stops at three points:
 * The server resumes our session (client): again the chain is judged before anything is sent.
 """
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.reasons import Reason
@@ -21,9 +20,6 @@ from proxy.tls.boringbinding import bs_decide, bs_handshake
 from proxy.tls.boringchannel import BoringChannel, read_failure, words_of
 from proxy.tls.handshake import Basis, Handshake, Negotiated, Step
 from proxy.tls.verify import PeerIdentity
-
-if TYPE_CHECKING:
-    from proxy.tls.contexts import PeerContext
 
 # SSL_R_*: what BoringSSL found wrong, as far as it is worth a Reason of its own.
 _REASON_OF = {
@@ -54,13 +50,8 @@ _GROUPS = {number: name for name, number in GROUP_IDS.items()}
 class BoringHandshake(Handshake):
     """A Handshake on a connection of BoringSSL's."""
 
-    __slots__ = ()
-
-    channel: BoringChannel
-
-    def __init__(self, context: "PeerContext", sock: socket.socket, connection: Any, native: Any) -> None:
-        super().__init__(context)
-        self.channel = BoringChannel(sock, connection, native)
+    if TYPE_CHECKING:
+        channel: BoringChannel
 
     def step(self) -> Step:
         """As Handshake's."""

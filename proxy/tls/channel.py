@@ -34,6 +34,8 @@ import struct
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from proxy.tls.binding import ffi
 
 SCRATCH_BYTES = 262144
@@ -177,25 +179,22 @@ class PlainChannel:
         self._end(End.RESET, self._write_failure)
 
 
-class TlsChannel:
+class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor is C's
     """
     Bytes through TLS on the socket's descriptor, after a Handshake (tls/handshake.py) is done.
 
     What an engine adds: `receive`, `_write`, `_say_close_notify` and `_drop`.
     """
 
-    __slots__ = ("_finished", "_write_failure", "alert", "end", "end_detail", "ending", "failed", "fd", "sock")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.end: End | None = None
-        self.end_detail = ""
-        self.alert: int | None = None
-        self.failed = False
-        self.ending = False  # failed, or ended: what the hot path looks at
-        self._finished = False
-        self._write_failure: Failure = RESET
+    sock: socket.socket
+    fd: int
+    end: End | None = None
+    end_detail: str = ""
+    alert: int | None = None
+    failed: bool = False
+    ending: bool = False  # failed, or ended: what the hot path looks at
+    _finished: bool = False
+    _write_failure: Failure = (End.RESET, "the connection was reset", None)
 
     @property
     def buffered(self) -> bool:

@@ -88,40 +88,27 @@ class Negotiated(msgspec.Struct, frozen=True):
 _NOTHING_YET = Negotiated()
 
 
-class Handshake:
+class Handshake(msgspec.Struct, eq=False):
     """
     The handshake of one connection. `peer` and `permit` are set when, and only when, it ended well.
+
+    leaf:   what the peer's certificate claims, verified or not
+    permit: what the policy gave for the peer; a server's identity gets none
 
     What an engine adds: `step`, `version`, `ticket_has_come`, `session` and `_negotiated`.
     """
 
-    __slots__ = (
-        "_basis",
-        "_bug",
-        "_context",
-        "_permit",
-        "_refusal",
-        "_verdict",
-        "channel",
-        "leaf",
-        "peer",
-        "permit",
-        "resumed",
-    )
-
+    _context: "PeerContext"
     channel: TlsChannel
-
-    def __init__(self, context: "PeerContext") -> None:
-        self._context = context
-        self._basis: Basis | None = None
-        self._permit: Permit | None = None
-        self._verdict: PeerIdentity | None = None
-        self._refusal: Rejected | None = None
-        self._bug: BaseException | None = None
-        self.leaf: LeafFacts | None = None  # what the peer's certificate claims, verified or not
-        self.peer: PeerIdentity | None = None
-        self.permit: Permit | None = None  # what the policy gave for it; a server's identity gets none
-        self.resumed = False
+    _basis: Basis | None = None
+    _permit: Permit | None = None
+    _verdict: PeerIdentity | None = None
+    _refusal: Rejected | None = None
+    _bug: BaseException | None = None
+    leaf: LeafFacts | None = None
+    peer: PeerIdentity | None = None
+    permit: Permit | None = None
+    resumed: bool = False
 
     def step(self) -> Step:
         """

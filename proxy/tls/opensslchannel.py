@@ -14,7 +14,6 @@ docs/decisions/0001-engine.md. Four rules of OpenSSL shape the code:
   what the peer had said. A plain socket does read on. So each write asks first whether the socket has an error.
 """
 
-import socket
 from typing import Any
 
 from proxy.tls import binding
@@ -34,14 +33,10 @@ _SMALL = 4096  # a first read shorter than this is nearly always the whole messa
 _UNEXPECTED_EOF = 294  # SSL_R_UNEXPECTED_EOF_WHILE_READING
 
 
-class OpenSslChannel(TlsChannel):
+class OpenSslChannel(TlsChannel, kw_only=True):
     """A TlsChannel on an SSL of OpenSSL's."""
 
-    __slots__ = ("ssl",)
-
-    def __init__(self, sock: socket.socket, ssl: Any) -> None:
-        super().__init__(sock)
-        self.ssl = ssl  # NULL once it is freed, which OpenSSL answers with an error: nothing can use it after
+    ssl: Any  # NULL once it is freed, which OpenSSL answers with an error: nothing can use it after
 
     def receive(self, scratch: Scratch) -> int:
         """As TlsChannel's."""

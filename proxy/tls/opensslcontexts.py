@@ -12,6 +12,7 @@ from proxy.core.config import TLS_VERSIONS, TlsConfig
 from proxy.core.reasons import Reason, Rejected
 from proxy.tls import binding
 from proxy.tls.contexts import Admit, ClientContext, Clock, PeerContext, ServerContext
+from proxy.tls.opensslchannel import OpenSslChannel
 from proxy.tls.opensslhandshake import OpenSslHandshake
 from proxy.tls.suites import OPENSSL_SUITES
 from proxy.tls.ticketkeys import TicketKey
@@ -93,7 +94,7 @@ class OpenSslServerContext(ServerContext):
         """As ServerContext's."""
         ssl = binding.new_ssl(self._ssl_context, sock.fileno())
         binding.lib.SSL_set_accept_state(ssl)
-        return OpenSslHandshake(self.peers, sock, ssl)
+        return _handshake(self.peers, sock, ssl)
 
 
 class OpenSslClientContext(ClientContext):
@@ -127,7 +128,12 @@ class OpenSslClientContext(ClientContext):
             binding.lib.SSL_set_tlsext_host_name(ssl, self._server_name)
         if session is not None:
             binding.lib.SSL_set_session(ssl, session)
-        return OpenSslHandshake(self.peers, sock, ssl)
+        return _handshake(self.peers, sock, ssl)
+
+
+def _handshake(peers: OpenSslPeers, sock: socket.socket, ssl: Any) -> OpenSslHandshake:
+    channel = OpenSslChannel(sock, sock.fileno(), ssl=ssl)
+    return OpenSslHandshake(peers.context, channel=channel, _peers=peers)
 
 
 def _ssl_context(material: "Material", tls: TlsConfig, *, server: bool) -> SSL.Context:

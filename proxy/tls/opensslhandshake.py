@@ -16,7 +16,6 @@ the error. access_denied (49) belongs to none; certificate_unknown (46) is the n
 processing the certificate, rendering it unacceptable" (RFC 8446 6.2).
 """
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.reasons import Reason, Rejected
@@ -50,18 +49,14 @@ _IANA_SUITES = {openssl: iana for iana, openssl in OPENSSL_SUITES.items()}
 _GROUPS = {"secp256r1": "P-256", "prime256v1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521", "x25519": "X25519"}
 
 
-class OpenSslHandshake(Handshake):
+class OpenSslHandshake(Handshake, kw_only=True):
     """A Handshake on an SSL of OpenSSL's."""
 
-    __slots__ = ("_first_session", "_peers")
+    _peers: "OpenSslPeers"
+    _first_session: Any = None  # ours, the client's, until a ticket has come in TLS 1.3
 
-    channel: OpenSslChannel
-
-    def __init__(self, peers: "OpenSslPeers", sock: socket.socket, ssl: Any) -> None:
-        super().__init__(peers.context)
-        self._peers = peers
-        self._first_session: Any = None  # ours, the client's, until a ticket has come in TLS 1.3
-        self.channel = OpenSslChannel(sock, ssl)
+    if TYPE_CHECKING:
+        channel: OpenSslChannel
 
     def step(self) -> Step:
         """As Handshake's."""

@@ -16,6 +16,8 @@ from proxy.lab.summary import caveats
 from proxy.lab.words import UNKNOWN, amount
 from proxy.ops.printable import printable
 
+_DOUBT = "~"  # before a ratio or a difference that may be none
+
 
 class Beside(StrEnum):
     """What stands beside a figure."""
@@ -48,7 +50,10 @@ def print_sides(result: Result, tables: Sequence[Table]) -> None:
         columns = [column for column in table.columns if any(_is_of(row, column) for row in result.rows)]
         if columns:
             print(f"\n{printable(table.caption)}\n")
-            print(_text(result.rows, columns, table.base))
+            text = _text(result.rows, columns, table.base)
+            print(text)
+            if _DOUBT in text:
+                print(f"\n{_DOUBT} the rounds cannot tell the two apart")
     print(f"\n{paint('Who took part', Colour.STRONG, sys.stdout)}")
     for side, words in result.sides.items():
         print(f"  {printable(side)}: {printable(words)}.")
@@ -91,11 +96,11 @@ def _beside(row: Row, base: Row | None, measure: Measure, beside: Beside) -> str
     ours, theirs = measure.figure(row), measure.figure(base)
     if ours is None or theirs is None:
         return ""
-    if beside is Beside.ADDED:
-        return f"{'+' if ours.value >= theirs.value else '-'}{amount(abs(ours.value - theirs.value), measure.unit)}"
     new, old = measure.values(row), measure.values(base)
     factor = paired_ratio(new, old) or ratio(new, old)
-    if factor is None:
-        return ""
-    # The quotient of the medians, which people check by hand; the rounds in pairs say whether it is more than noise.
-    return f"{'~' if cannot_tell(factor) else ''}{ours.value / theirs.value:.2f}x"
+    # What the medians give, which people check by hand; the rounds in pairs say whether it is more than noise.
+    doubt = _DOUBT if factor is not None and cannot_tell(factor) else ""
+    if beside is Beside.ADDED:
+        sign = "+" if ours.value >= theirs.value else "-"
+        return f"{doubt}{sign}{amount(abs(ours.value - theirs.value), measure.unit)}"
+    return f"{doubt}{ours.value / theirs.value:.2f}x" if factor is not None else ""

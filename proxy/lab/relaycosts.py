@@ -7,7 +7,7 @@ certificates: the ordinary asyncio relay. On an open connection the two do not d
 of the handshake; what it costs there is seen best where nothing else is, in OpenSSL alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -15,9 +15,10 @@ from proxy.lab.comparison import CONNECTIONS, FLOOR_WORDS, Field
 from proxy.lab.contest import Entry, by_kind
 from proxy.lab.floor import Floor, Work
 from proxy.lab.generator import LoadFault
-from proxy.lab.measures import BY_KEY
-from proxy.lab.results import Row, Workload
+from proxy.lab.measures import BY_KEY, Measure
+from proxy.lab.results import Row, Security, Workload
 from proxy.lab.sides import Side, Stranger, check, direct, ordinary, sidecar, two_sidecars
+from proxy.lab.stats import cannot_tell, paired_ratio, ratio
 from proxy.lab.testbed import Testbed
 from proxy.lab.words import amount
 from proxy.lab.workloads import CONNECTING, FLOOR, Bench, bulk, connects, floor, idle, requests
@@ -113,40 +114,55 @@ def _named(rows: Sequence[Row], name: str) -> Row | None:
 
 
 def _requests(rows: Sequence[Row]) -> Iterator[str]:
-    p50 = BY_KEY["p50"]
-    figures = [None if row is None else p50.figure(row) for row in (_ours(rows), _named(rows, DISABLED))]
-    straight = _named(rows, DIRECT)
-    base = None if straight is None else p50.figure(straight)
-    ours, plain = figures
-    if ours is not None and plain is not None and base is not None:
-        yield (
-            f"A 1 KiB request takes {amount(base.value, p50.unit)} without a proxy (median). The sidecar adds "
-            f"{amount(max(0.0, plain.value - base.value), p50.unit)} in DISABLE, and "
-            f"{amount(max(0.0, ours.value - base.value), p50.unit)} with mutual TLS."
-        )
+    p50, straight, plain, ours = BY_KEY["p50"], _named(rows, DIRECT), _named(rows, DISABLED), _ours(rows)
+    base, cheap, dear = (None if row is None else p50.figure(row) for row in (straight, plain, ours))
+    if base is None or cheap is None or dear is None:
+        return
+    pairs = {
+        "DISABLE from no proxy": (plain, straight),
+        "mutual TLS from no proxy": (ours, straight),
+        "mutual TLS from DISABLE": (ours, plain),
+    }
+    yield (
+        f"A 1 KiB request takes {amount(base.value, p50.unit)} without a proxy (median). The sidecar adds "
+        f"{amount(max(0.0, cheap.value - base.value), p50.unit)} in DISABLE, and "
+        f"{amount(max(0.0, dear.value - base.value), p50.unit)} with mutual TLS{_doubt(pairs, p50)}."
+    )
 
 
 def _cpu(rows: Sequence[Row]) -> Iterator[str]:
     cpu, ours, plain = BY_KEY["cpu_per_request"], _ours(rows), _named(rows, DISABLED)
-    dear = None if ours is None else cpu.figure(ours)
-    cheap = None if plain is None else cpu.figure(plain)
+    dear, cheap = (None if row is None else cpu.figure(row) for row in (ours, plain))
     if dear is not None and cheap is not None and cheap.value:
         yield (
             f"It costs {amount(cheap.value, cpu.unit)} of the sidecar's CPU in DISABLE and "
-            f"{amount(dear.value, cpu.unit)} with mutual TLS: {dear.value / cheap.value:.2f} times as much."
+            f"{amount(dear.value, cpu.unit)} with mutual TLS: {dear.value / cheap.value:.2f} times as much"
+            f"{_doubt({'the two apart': (ours, plain)}, cpu)}."
         )
 
 
 def _bottom(rows: Sequence[Row]) -> Iterator[str]:
     cpu = BY_KEY["cpu_per_handshake"]
-    found = {
-        row.scenario.security: figure.value
-        for row in rows
-        if row.scenario.side == FLOOR and (figure := cpu.figure(row))
-    }
-    if len(found) == 2:
-        without, with_one = sorted(found.values())
+    floors = {row.scenario.security: row for row in rows if row.scenario.side == FLOOR}
+    tls, mutual = floors.get(Security.TLS), floors.get(Security.MUTUAL_TLS)
+    without, with_one = (None if row is None else cpu.figure(row) for row in (tls, mutual))
+    if without is not None and with_one is not None:
         yield (
-            f"The client certificate costs the server {amount(with_one - without, cpu.unit)} of each full handshake, "
-            f"nothing later ({FLOOR}: {amount(without, cpu.unit)} without, {amount(with_one, cpu.unit)} with it)."
+            f"The client certificate costs the server {amount(max(0.0, with_one.value - without.value), cpu.unit)} of "
+            f"each full handshake, nothing later ({FLOOR}: {amount(without.value, cpu.unit)} without, "
+            f"{amount(with_one.value, cpu.unit)} with it{_doubt({'the two apart': (mutual, tls)}, cpu)})."
         )
+
+
+def _doubt(pairs: Mapping[str, tuple[Row | None, Row | None]], measure: Measure) -> str:
+    """What the rounds leave open, as a clause: of which pairs nobody knows that they differ. Empty where they do."""
+    values = {
+        name: (measure.values(one), measure.values(other))
+        for name, (one, other) in pairs.items()
+        if one is not None and other is not None
+    }
+    if any(len(each) == 1 for both in values.values() for each in both):
+        return "; one round cannot tell how much of that is noise"
+    factors = {name: paired_ratio(*both) or ratio(*both) for name, both in values.items()}
+    open_ = [name for name, factor in factors.items() if factor is None or cannot_tell(factor)]
+    return f"; the rounds cannot tell {', nor '.join(open_)}" if open_ else ""

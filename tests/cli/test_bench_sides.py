@@ -75,6 +75,20 @@ def test_what_is_added_stands_with_its_sign(capsys: pytest.CaptureFixture[str]) 
     assert lines_of(text, "less") == [["less", "60", "µs", "-40", "µs"]]
 
 
+def test_what_may_add_nothing_is_marked_and_the_mark_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    column = Column("full", FULL, "cpu_per_handshake", Beside.ADDED)
+    rows = [
+        handshakes("ours", 100, 110, 90, 100),
+        handshakes("same", 103, 99, 100, 102),
+        handshakes("more", *[150] * 4),
+    ]
+    text = shown(capsys, rows, Table("", (column,), "ours"))
+    assert lines_of(text, "same")[0][-2].startswith("~")
+    assert lines_of(text, "more")[0][-2].startswith("+")
+    assert "~ the rounds cannot tell the two apart" in text
+    assert "~" not in shown(capsys, [rows[0], rows[2]], Table("", (column,), "ours"))
+
+
 def test_unknown_failed_and_absent_are_three_words(capsys: pytest.CaptureFixture[str]) -> None:
     unknown = Row(scenario=handshakes("u").scenario, rounds=(Round(count=1, seconds=1.0),))
     upload = Scenario(side="u", workload=Workload.UPLOAD, version="1.3")

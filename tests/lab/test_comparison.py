@@ -11,12 +11,32 @@ def full(side: str, *cpu_us: float) -> Row:
     return Row(scenario=scenario, rounds=tuple(Round(count=1, seconds=1.0, server_cpu_s=us / 1e6) for us in cpu_us))
 
 
-def request(side: str, security: Security, concurrency: int, *, p50_us: float, cpu_us: float | None) -> Row:
-    scenario = Scenario(side=side, workload=Workload.REQUEST, security=security, concurrency=concurrency)
-    latencies = Latencies()
-    latencies.record(p50_us / 1e6)
-    cpu_s = None if cpu_us is None else cpu_us / 1e6
-    return Row(scenario=scenario, rounds=(Round(count=1, seconds=1.0, server_cpu_s=cpu_s, latency=latencies.encode()),))
+def request(
+    side: str, concurrency: int, p50_us: tuple[float, ...], cpu_us: float | None = None, vary: float = 0.0
+) -> Row:
+    """A round for each median. vary: what the CPU of every other round has more"""
+    mutual = side.startswith("sidecar (")
+    scenario = Scenario(
+        side=side,
+        workload=Workload.REQUEST,
+        security=Security.MUTUAL_TLS if mutual else Security.PLAINTEXT,
+        concurrency=concurrency,
+    )
+    rounds = []
+    for at, median_us in enumerate(p50_us):
+        latencies = Latencies()
+        latencies.record(median_us / 1e6)
+        cpu_s = None if cpu_us is None else (cpu_us + vary * (at % 2)) / 1e6
+        rounds.append(Round(count=1, seconds=1.0, server_cpu_s=cpu_s, latency=latencies.encode()))
+    return Row(scenario=scenario, rounds=tuple(rounds))
+
+
+def relayed(direct: tuple[float, ...], disabled: tuple[float, ...], mutual: tuple[float, ...]) -> list[Row]:
+    return [
+        request("direct", 1, direct),
+        request("sidecar, DISABLE", 1, disabled),
+        request("sidecar (openssl)", 1, mutual),
+    ]
 
 
 def test_the_floor_is_set_against_the_engine_that_it_is_made_of() -> None:
@@ -41,13 +61,10 @@ def test_nothing_is_said_of_what_was_not_measured() -> None:
 
 
 def test_the_price_of_mutual_tls_is_what_lies_between_two_modes_of_the_sidecar() -> None:
-    mutual, plain = Security.MUTUAL_TLS, Security.PLAINTEXT
     rows = [
-        request("direct", plain, 1, p50_us=20, cpu_us=None),
-        request("sidecar, DISABLE", plain, 1, p50_us=100, cpu_us=20),
-        request("sidecar (openssl)", mutual, 1, p50_us=150, cpu_us=30),
-        request("sidecar, DISABLE", plain, 64, p50_us=1, cpu_us=20),
-        request("sidecar (openssl)", mutual, 64, p50_us=1, cpu_us=25),
+        *relayed((20, 20, 20), (100, 100, 100), (150, 150, 150)),
+        request("sidecar, DISABLE", 64, (1, 1, 1), 20),
+        request("sidecar (openssl)", 64, (1, 1, 1), 25),
     ]
     assert relaycosts.meaning(rows) == [
         "A 1 KiB request takes 20 µs without a proxy (median). The sidecar adds 80 µs in DISABLE, and 130 µs with "
@@ -56,11 +73,30 @@ def test_the_price_of_mutual_tls_is_what_lies_between_two_modes_of_the_sidecar()
     ]
 
 
+def test_what_the_rounds_cannot_tell_is_said_beside_what_is_added() -> None:
+    (noisy,) = relaycosts.meaning(relayed((20, 21, 20, 20), (100, 140, 101, 100), (120, 99, 150, 102)))
+    assert noisy.endswith("with mutual TLS; the rounds cannot tell mutual TLS from DISABLE.")
+    (lost,) = relaycosts.meaning(relayed((20, 150, 20, 90), (100, 30, 140, 20), (30, 140, 21, 120)))
+    assert lost.endswith(
+        "; the rounds cannot tell DISABLE from no proxy, nor mutual TLS from no proxy, nor mutual TLS from DISABLE."
+    )
+
+
+def test_one_round_knows_nothing_of_its_noise() -> None:
+    (said,) = relaycosts.meaning(relayed((20,), (100,), (150,)))
+    assert said.endswith("130 µs with mutual TLS; one round cannot tell how much of that is noise.")
+
+
+def test_cpu_that_the_rounds_cannot_tell_apart_is_said_too() -> None:
+    rows = [request("sidecar, DISABLE", 64, (1,) * 4, 20, vary=6), request("sidecar (openssl)", 64, (1,) * 4, 23)]
+    assert relaycosts.meaning(rows)[0].endswith("times as much; the rounds cannot tell the two apart.")
+
+
 def test_the_client_certificate_is_priced_where_nothing_else_is() -> None:
     rows = [
         Row(
             scenario=Scenario(side=FLOOR, workload=Workload.HANDSHAKE, security=security, concurrency=32),
-            rounds=(Round(count=10, seconds=1.0, server_cpu_s=cpu_us * 10 / 1e6),),
+            rounds=(Round(count=10, seconds=1.0, server_cpu_s=cpu_us * 10 / 1e6),) * 2,
         )
         for security, cpu_us in ((Security.TLS, 250), (Security.MUTUAL_TLS, 600))
     ]

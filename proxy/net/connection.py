@@ -88,7 +88,8 @@ async def inbound(connection: Connection, service: InboundService) -> Outcome:
         return await _relay_to_app(connection, service, permit, PlainChannel(connection.sock))
     if service.config.server_first and service.config.mode is Mode.PERMISSIVE:
         await _dial_early(connection, service)
-    spoken = await _detect(connection, service)
+    deadline = _since_accept(connection)
+    spoken = await _detect(connection, service, deadline)
     if isinstance(spoken, Plaintext):
         permit = permit_plaintext(service.listener, service.config.mode)
         channel: Channel = PlainChannel(connection.sock)
@@ -96,7 +97,7 @@ async def inbound(connection: Connection, service: InboundService) -> Outcome:
         permit = permit_app_tls(service.listener, connection.server_name, service.config.app_tls_server_names)
         channel = PlainChannel(connection.sock)
     else:
-        permit, channel = await _terminate(connection, service, spoken)
+        permit, channel = await _terminate(connection, service, spoken, deadline)
     connection.handshake_is_over()
     return await _relay_to_app(connection, service, permit, channel)
 
@@ -123,19 +124,18 @@ async def _dial_early(connection: Connection, service: InboundService) -> None:
         connection.phase = Phase.DETECTING
 
 
-async def _detect(connection: Connection, service: InboundService) -> ClientHello | Opening | Plaintext:
-    loop, config = connection.deps.loop, service.config
-    silence_until = None
-    if config.mode is Mode.PERMISSIVE and config.server_first:
-        silence_until = loop.time() + config.server_first_hold_s
-    elif config.mode is Mode.PERMISSIVE:
-        silence_until = deadline_in(loop, config.detection_timeout_s)  # 0: silence is never plaintext
+async def _detect(
+    connection: Connection, service: InboundService, deadline: float | None
+) -> ClientHello | Opening | Plaintext:
+    deps, config = connection.deps, service.config
+    loop, silence_until = deps.loop, None
+    if config.mode is Mode.PERMISSIVE:
+        if config.server_first:
+            silence_until = loop.time() + config.server_first_hold_s
+        else:
+            silence_until = deadline_in(loop, config.detection_timeout_s)  # 0: silence is never plaintext
     spoken = await detection.look(
-        connection.deps.readiness,
-        connection.sock,
-        config.mode,
-        silence_until=silence_until,
-        deadline=_since_accept(connection),
+        deps.readiness, connection.sock, config.mode, silence_until=silence_until, deadline=deadline
     )
     if isinstance(spoken, Plaintext):
         connection.security = Security.PLAINTEXT
@@ -143,19 +143,19 @@ async def _detect(connection: Connection, service: InboundService) -> ClientHell
         connection.security, connection.server_name = Security.APP_TLS, spoken.sni
     seconds = loop.time() - connection.started_at
     security = connection.security or Security.MUTUAL_TLS  # it becomes the connection's when the handshake is done
-    connection.deps.observer.emit(Detected(service.listener, security, seconds))
+    deps.observer.emit(Detected(service.listener, security, seconds))
     return spoken
 
 
 async def _terminate(
-    connection: Connection, service: InboundService, spoken: ClientHello | Opening
+    connection: Connection, service: InboundService, spoken: ClientHello | Opening, deadline: float | None
 ) -> tuple[Permit, Channel]:
     if service.context is None:
         raise Rejected(Reason.HANDSHAKE_FAILED, "this listener has no TLS context")
     connection.phase = Phase.HANDSHAKING
     handshake = connection.handshake = service.context.accept(connection.sock)
     try:
-        await _shake(connection, handshake, Reason.HANDSHAKE_TIMEOUT, _since_accept(connection))
+        await _shake(connection, handshake, Reason.HANDSHAKE_TIMEOUT, deadline)
     except Rejected as rejected:
         if rejected.reason is Reason.HANDSHAKE_FAILED and isinstance(spoken, Opening):
             parse_client_hello(spoken.data)  # what OpenSSL could not read may not have been a ClientHello at all

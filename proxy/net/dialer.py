@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import socket
+from functools import lru_cache
 from typing import NamedTuple
 
 import aiohappyeyeballs
@@ -42,13 +43,21 @@ async def dial(readiness: Readiness, permit: Permit, target: UpstreamAddress, co
     if not isinstance(permit, Permit):
         raise TypeError("dial takes a Permit")
     try:
-        if isinstance(target, UnixAddress):
-            return Dialed(await _connect(readiness, socket.AF_UNIX, target.path, connect_s), str(target))
-        if target.is_literal:
-            family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
-            sock = await _connect(readiness, family, (target.host, target.port), connect_s)
-            return Dialed(sock, str(target))
-        return await _connect_by_name(readiness.loop, target, connect_s)
+        if (direct := _direct(target)) is None:
+            return await _connect_by_name(readiness.loop, target, connect_s)
+        family, address, words = direct
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            code = sock.connect_ex(address)
+            if code and not (code == errno.EINPROGRESS and _is_connected(sock)):
+                await _connected(readiness, sock, address, code, connect_s)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            sock.close()
+            raise
+        return Dialed(sock, words)
     except TimeoutError:
         raise Rejected(Reason.UPSTREAM_TIMEOUT, f"{target} did not answer within {connect_s:g} s") from None
     except OSError as error:
@@ -57,31 +66,33 @@ async def dial(readiness: Readiness, permit: Permit, target: UpstreamAddress, co
         raise Rejected(Reason.UPSTREAM_REFUSED, f"{target}: {_words(error)}") from None
 
 
-async def _connect(
-    readiness: Readiness, family: int, address: tuple[str, int] | str, connect_s: float
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    try:
-        deadline = deadline_in(readiness.loop, connect_s)
+@lru_cache(256)  # asked at every dial, of the few addresses that a configuration names
+def _direct(target: UpstreamAddress) -> tuple[int, tuple[str, int] | str, str] | None:
+    """How to dial what needs no look-up: the family, the address as `connect` takes it, and in words."""
+    if isinstance(target, UnixAddress):
+        return socket.AF_UNIX, target.path, str(target)
+    if target.is_literal:
+        family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+        return family, (target.host, target.port), str(target)
+    return None
+
+
+async def _connected(
+    readiness: Readiness, sock: socket.socket, address: tuple[str, int] | str, code: int, connect_s: float
+) -> None:
+    """Wait for the end of a connect that has begun with `code`. Raises: OSError, TimeoutError."""
+    deadline = deadline_in(readiness.loop, connect_s)
+    # A unix socket whose backlog is full says EAGAIN and offers nothing to wait for.
+    while code == errno.EAGAIN and isinstance(address, str):
+        if deadline is not None and readiness.loop.time() > deadline:
+            raise TimeoutError
+        await asyncio.sleep(0.01)
         code = sock.connect_ex(address)
-        # A unix socket whose backlog is full says EAGAIN and offers nothing to wait for.
-        while code == errno.EAGAIN and family == socket.AF_UNIX:
-            if deadline is not None and readiness.loop.time() > deadline:
-                raise TimeoutError
-            await asyncio.sleep(0.01)
-            code = sock.connect_ex(address)
-        if code == errno.EINPROGRESS and not _is_connected(sock):
-            await readiness.writable(sock.fileno(), deadline)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code not in (0, errno.EINPROGRESS):
-            raise OSError(code, os.strerror(code))
-        if family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    if code == errno.EINPROGRESS:
+        await readiness.writable(sock.fileno(), deadline)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def _is_connected(sock: socket.socket) -> bool:
@@ -92,7 +103,8 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-async def _connect_by_name(loop: asyncio.AbstractEventLoop, target: TcpAddress, connect_s: float) -> Dialed:
+async def _connect_by_name(loop: asyncio.AbstractEventLoop, target: UpstreamAddress, connect_s: float) -> Dialed:
+    assert isinstance(target, TcpAddress), "a path needs no look-up"
     async with asyncio.timeout(connect_s or None):
         try:
             infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)

@@ -16,7 +16,6 @@ it removes itself when that happens, so nothing spins.
 """
 
 import asyncio
-import contextlib
 import select
 from collections.abc import Callable
 from functools import partial
@@ -136,8 +135,10 @@ class Readiness:
             self._epoll.modify(fd, events)
         else:
             del self._watched[fd]
-            with contextlib.suppress(OSError):  # closed already, against the rule: it must not cost the clean-up
+            try:
                 self._epoll.unregister(fd)
+            except OSError:
+                pass  # closed already, against the rule: it must not cost the clean-up
             return
         self._watched[fd] = events
 
@@ -145,6 +146,11 @@ class Readiness:
         readers, writers, fresh = self._readers, self._writers, self._fresh
         fresh.clear()
         for fd, events in self._epoll.poll(0, EVENTS_A_TURN):
+            if events == _READ:  # nearly always
+                callback = readers.get(fd)
+                if callback is not None and fd not in fresh:
+                    callback()
+                continue
             if events & ~_WRITE and fd not in fresh:
                 callback = readers.get(fd)
                 if callback is not None:

@@ -152,12 +152,11 @@ class Relay(msgspec.Struct, eq=False):
 
     def pump_ended(self) -> None:
         """A direction is finished: the connection is half-closed, or over when it was the second."""
-        if self.first_to_finish is None:
-            self.first_to_finish = self.up if self.up.state is State.FINISHED else self.down
-        if self.up.state is State.FINISHED and self.down.state is State.FINISHED:
+        up, down = self.up, self.down
+        if up.state is down.state:
             self.stop(Reason.COMPLETED, "")
             return
-        other = self.up if self.down.state is State.FINISHED else self.down
+        self.first_to_finish, other = (up, down) if up.state is State.FINISHED else (down, up)
         if other.state is State.ABANDONED:
             # Its sink broke before, and the end that was still readable turned out to be a clean one.
             other.sink.give_up()

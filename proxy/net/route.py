@@ -51,14 +51,20 @@ class Router:
         self.own_ends: set[End] = set()
         self._local_hosts: set[str] = set()
 
-    def meant(self, generation: Generation, listener: Listener, sock: socket.socket) -> TcpAddress | None:
+    def direct(self, generation: Generation, listener: Listener) -> Routed | None:
+        """Where a listener of its own leads; None for one of an interception, which leads where the client meant."""
+        service = generation.services.get(listener)
+        if service is None:
+            return None
+        assert isinstance(service.config, InboundConfig | OutboundConfig), "a listener has one upstream"
+        return Routed(service, service.config.upstream, None)
+
+    def meant(self, sock: socket.socket) -> TcpAddress:
         """
-        The original destination of a connection that an interception accepted; None for any other listener.
+        The original destination of a connection that an interception accepted.
 
         Raises: Rejected(NOT_ALLOWED | CLIENT_LEFT)
         """
-        if listener in generation.services:
-            return None
         try:
             meant = original_destination(sock)
         except OSError as error:
@@ -71,18 +77,14 @@ class Router:
             )
         return meant
 
-    def route(self, generation: Generation, listener: Listener, meant: TcpAddress | None, address: object) -> Routed:
+    def route(self, generation: Generation, listener: Listener, meant: TcpAddress, address: object) -> Routed:
         """
-        Find the service of a connection that `listener` accepted.
+        Find the service of a connection that was intercepted.
 
-        meant:   its original destination, where it was intercepted
+        meant:   its original destination
         address: of the client, as `accept` returned it
         Raises:  Rejected(NOT_ALLOWED)
         """
-        if meant is None:
-            service = generation.services[listener]
-            assert isinstance(service.config, InboundConfig | OutboundConfig), "a listener has one upstream"
-            return Routed(service, service.config.upstream, None)
         self._check(listener.direction, meant, address)
         return Routed(generation.interceptions[listener.direction].service_for(meant), meant, meant)
 

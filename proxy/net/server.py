@@ -105,17 +105,20 @@ class Worker:
         generation, admission = self._store.current, self._admissions[listener.direction]
         remote, local = format_address(address), self._format_ours(sock.getsockname())
         try:
-            if (meant := self._router.meant(generation, listener, sock)) is not None:
+            routed = self._router.direct(generation, listener)
+            if routed is None:
+                meant = self._router.meant(sock)
                 local = str(meant)
-            routed = self._router.route(generation, listener, meant, address)
-            listener = routed.service.listener
+                routed = self._router.route(generation, listener, meant, address)
+                listener = routed.service.listener
             admission.check(address, self._loop.time())
         except Rejected as rejected:
             self._refuse(listener, sock, (remote, local), rejected)
             return
         self._deps.observer.emit(Accepted(listener))
         admission.connections += 1
-        if shakes_hands := _shakes_hands(routed.service):
+        service = routed.service
+        if shakes_hands := _shakes_hands(service):
             admission.handshakes += 1
         connection = accepted(self._deps, generation, routed, sock, remote, local, shakes_hands=shakes_hands)
         self._live.add(connection)
@@ -147,9 +150,8 @@ class Worker:
 
     def _has_shaken_hands(self, direction: Direction) -> None:
         admission = self._admissions[direction]
-        was_full = not admission.has_room()
         admission.handshakes -= 1
-        if was_full and admission.has_room():
+        if admission.handshakes + 1 == admission.limits.handshakes:  # it was full; 0 has no limit, and is never reached
             for acceptor in self._acceptors.values():
                 if acceptor.listener.direction is direction:
                     acceptor.resume()

@@ -6,12 +6,13 @@ one that does not start.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from proxy.core.config import Mode
 from proxy.pod.names import ADMIN_PORT, CONTAINERS, GID, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, UID
 from proxy.pod.podshape import Json, containers_of
 from proxy.pod.portplan import PortPlan
+from proxy.pod.redirect import PortRange
 from proxy.pod.settings import PREFIX, Settings
 from proxy.pod.settingwords import IdentityKind, amount
 
@@ -50,10 +51,11 @@ def obstacles(metadata: Json, spec: Json, settings: Settings, owner_kind: str) -
 
 
 def port_conflicts(spec: Json, plan: PortPlan, settings: Settings) -> Iterator[str]:
-    """Ports of the app that the sidecar needs."""
+    """Ports of the app that the sidecar needs, declared by a container or named in the settings."""
     own = {ADMIN_PORT: "its admin endpoint", HEALTH_PORT: "its health endpoint"}
     if plan.intercepted:
         own[INBOUND_PORT] = "inbound connections"
+    yield from _named_as_the_apps(own | ({OUTBOUND_PORT: "outbound connections"} if plan.intercepted else {}), plan)
     if settings.intercept and settings.routes:
         own[OUTBOUND_PORT] = "outbound connections"
     own |= {listen: f"the app's port {port}" for listen, port in plan.pairs}
@@ -65,6 +67,26 @@ def port_conflicts(spec: Json, plan: PortPlan, settings: Settings) -> Iterator[s
                     f"Container {container['name']} has port {port}, which the sidecar needs for {own[port]}. "
                     "Move the app to another port."
                 )
+
+
+def _named_as_the_apps(own: Mapping[int, str], plan: PortPlan) -> Iterator[str]:
+    """
+    Own ports that are said to be the app's. No packet rule redirects one, so the app would be bare there.
+
+    A wide range may hold them: it means the app's ports among the others.
+    """
+    ranges = [*plan.ranges, *(PortRange(port, port) for _, port in plan.pairs)]
+    named = {port for one in ranges if _is_all_of(one, own) for port in range(one.first, one.last + 1)}
+    for where, ports in (("ports", named), ("inbound", (plan.modes.keys() & own.keys()) - named)):
+        for port in sorted(ports):
+            yield (
+                f"`{where}` names port {port}, which the sidecar needs for {own[port]}. Name a port on which the app "
+                "listens."
+            )
+
+
+def _is_all_of(one: PortRange, own: Mapping[int, str]) -> bool:
+    return one.last - one.first < len(own) and all(port in own for port in range(one.first, one.last + 1))
 
 
 def notes(metadata: Json, spec: Json, settings: Settings, plan: PortPlan) -> Iterator[str]:

@@ -132,6 +132,13 @@ def test_without_interception_the_declared_ports_are_the_default_and_udp_is_none
         ({"intercept": "false", "ports": "1-1000"}, "1000 listeners"),
         ({"intercept": "false", "ports": "8080", "inbound": "{1: {mode: DISABLE}}"}, "port 1, which is not among"),
         ({"intercept": "false", "ports": "8080", "routes": "[{to: 10.0.0.0/8}]"}, "`routes` are for interception"),
+        ({"ports": "8080,15006"}, "`ports` names port 15006, which the sidecar needs for inbound connections. Name a"),
+        ({"ports": "15000-15001"}, "`ports` names port 15001, which the sidecar needs for outbound connections."),
+        ({"inbound": "{15021: {mode: DISABLE}}"}, "`inbound` names port 15021, which the sidecar needs for its health"),
+        (
+            {"intercept": "false", "ports": "8080:15000"},
+            "`ports` names port 15000, which the sidecar needs for its adm",
+        ),
         ({"bundles": "example.org=configmap/x"}, "our own trust domain"),
         ({"ports": "none"}, "the sidecar would have nothing to do"),
         ({"memory_limit": "60M"}, "`memory-request`, 64Mi, is more than `memory-limit`, 60M"),
@@ -144,6 +151,11 @@ def test_settings_that_make_no_sense_are_refused(texts: dict[str, str], words: s
     sentences = refusal(pod(), settings(**texts))
     assert words in sentences
     assert not sentences.endswith(("..", "?."))
+
+
+@pytest.mark.parametrize("texts", [{"ports": "8000-20000"}, {"intercept": "false", "ports": "15006"}])
+def test_a_wide_range_may_hold_the_sidecars_ports_and_without_interception_one_moves(texts: dict[str, str]) -> None:
+    assert config(**texts)
 
 
 def test_no_rule_is_asked_for_where_nobody_is_judged_or_nothing_comes_in() -> None:

@@ -104,21 +104,9 @@ def _option(
 
 def run(args: argparse.Namespace) -> int:
     """Apply, clean or print; returns the exit status."""
-    if args.action is None and not args.dry_run:
-        print("mtls-sidecar intercept: say apply or clean, or --dry-run to see the rules", file=sys.stderr)
-        return EXIT_USAGE
-    if args.config is not None and (args.inbound_port, args.outbound_port) != (INBOUND_PORT, OUTBOUND_PORT):
-        print(
-            "mtls-sidecar intercept: --config has the ports; leave --inbound-port and --outbound-port out",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
-    if args.inbound_port is not None and args.inbound_port == args.outbound_port:
-        print(
-            f"mtls-sidecar intercept: inbound and outbound both lead to port {args.inbound_port}, where the sidecar "
-            "could not tell them apart; give them different ports",
-            file=sys.stderr,
-        )
+    fault = _usage_fault(args)
+    if fault is not None:
+        print(f"mtls-sidecar intercept: {fault}", file=sys.stderr)
         return EXIT_USAGE
     try:
         if args.action == "clean":
@@ -134,6 +122,28 @@ def run(args: argparse.Namespace) -> int:
         print(faults, file=sys.stderr)
         return EXIT_USAGE
     return EXIT_GOOD
+
+
+def _usage_fault(args: argparse.Namespace) -> str | None:
+    """What is wrong with options that are each well written."""
+    ports = args.inbound_port, args.outbound_port
+    if args.action is None and not args.dry_run:
+        return "say apply or clean, or --dry-run to see the rules"
+    if args.config is not None and ports != (INBOUND_PORT, OUTBOUND_PORT):
+        return "--config has the ports; leave --inbound-port and --outbound-port out"
+    if args.action == "clean":
+        return None
+    if ports == (None, None):
+        return (
+            "with --inbound-port none and --outbound-port none there is nothing to redirect; give one of them a port, "
+            "or say clean to remove the rules"
+        )
+    if args.inbound_port == args.outbound_port:
+        return (
+            f"inbound and outbound both lead to port {args.inbound_port}, where the sidecar could not tell them apart; "
+            "give them different ports"
+        )
+    return None
 
 
 def _apply(args: argparse.Namespace) -> None:

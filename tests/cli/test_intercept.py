@@ -116,6 +116,11 @@ def test_clean_says_what_it_found(given, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "nft: rules removed\nthere were no rules of mtls-sidecar\n"
 
 
+def test_clean_asks_for_no_ports(given) -> None:
+    given(Kernel())
+    assert run("clean", "--inbound-port", "none", "--outbound-port", "none") == 0
+
+
 def test_clean_leaves_what_another_backend_has(given, capsys: pytest.CaptureFixture[str]) -> None:
     kernel = given(Kernel())
     assert run("clean", "--backend", "iptables") == 0
@@ -158,6 +163,8 @@ def test_a_dry_run_needs_no_backend(monkeypatch: pytest.MonkeyPatch, capsys, bac
         (("applY",), "invalid choice"),
         (("apply", "--config", "x.yaml", "--inbound-port", "4143"), "--config has the ports"),
         (("apply", "--inbound-port", "15001"), "both lead to port 15001"),
+        (("apply", "--inbound-port", "none", "--outbound-port", "none"), "there is nothing to redirect; give one"),
+        (("--dry-run", "--inbound-port", "none", "--outbound-port", "none"), "there is nothing to redirect; give one"),
         (("apply", "--inbound-port", "0"), "is no port"),
         (("apply", "--inbound-port", "1-2"), "is no port"),
         (("apply", "--exclude-inbound-ports", "http"), "'http' is no port"),

@@ -174,7 +174,7 @@ def _thin(
     if now - until > window_s:
         sentences.append(f"the evidence ends {span(now - until)} ago, at {rfc3339(until)}")
     if observed_s < window_s:
-        sentences.append(f"only {span(observed_s)} of the last {span(window_s)} were observed")
+        sentences.append(f"only {span(observed_s)} of the window of {span(window_s)} were observed")
     elif young and not log_covers:
         # A log can hold what a predecessor saw; metrics of a sidecar begin with itself.
         names = ", ".join(f"{one.name} ({span(one.last - one.first)})" for one in young[:3])

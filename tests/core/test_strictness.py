@@ -73,7 +73,7 @@ def test_a_connection_that_is_open_since_long_still_counts() -> None:
 def test_a_window_that_was_not_observed_proves_nothing() -> None:
     verdict = World(hours=3).verdict()
     assert verdict.verdict is Verdict.UNKNOWN
-    assert verdict.reasons == ["only 3 h of the last 1 d were observed"]
+    assert verdict.reasons == ["only 3 h of the window of 1 d were observed"]
 
 
 def test_logs_of_pods_that_followed_each_other_cover_a_window_together() -> None:

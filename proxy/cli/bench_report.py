@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.cli.terminal import Colour, paint
+from proxy.cli.terminal import Colour, columns, paint
 from proxy.lab.difference import Difference, difference
 from proxy.lab.gate import BadGate, Finding, Gate, judge, parse
 from proxy.lab.measures import MEASURES
@@ -124,7 +124,7 @@ def _print(args: argparse.Namespace, made: Report, result: Result, compared: Dif
     elif args.markdown:
         print(markdown(made), end="")
     else:
-        print(text(made, printable), end="")
+        print(text(made, printable, columns(sys.stdout)), end="")
         if made.verdict:
             print(f"\n{paint(made.verdict, Colour.BAD if made.fails else Colour.GOOD, sys.stdout)}")
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from tabulate import tabulate
-
-from proxy.cli.terminal import Colour, paint
+from proxy.cli.terminal import Colour, columns, paint
 from proxy.lab.contest import kind_of
+from proxy.lab.fitting import grid, wrapped
 from proxy.lab.measures import BY_KEY, Measure
 from proxy.lab.results import Result, Row
 from proxy.lab.stats import cannot_tell, paired_ratio, ratio
@@ -46,32 +45,32 @@ class Table(NamedTuple):
 
 def print_sides(result: Result, tables: Sequence[Table]) -> None:
     """Print the tables that have figures, who took part, and what it means."""
+    width = columns(sys.stdout)
     for table in tables:
-        columns = [column for column in table.columns if any(_is_of(row, column) for row in result.rows)]
-        if columns:
-            print(f"\n{printable(table.caption)}\n")
-            text = _text(result.rows, columns, table.base)
+        shown = [column for column in table.columns if any(_is_of(row, column) for row in result.rows)]
+        if shown:
+            print(f"\n{wrapped(printable(table.caption), width)}\n")
+            text = _text(result.rows, shown, table.base, width)
             print(text)
             if _DOUBT in text:
                 print(f"\n{_DOUBT} the rounds cannot tell the two apart")
     print(f"\n{paint('Who took part', Colour.STRONG, sys.stdout)}")
     for side, words in result.sides.items():
-        print(f"  {printable(side)}: {printable(words)}.")
+        print(wrapped(f"  {printable(side)}: {printable(words)}.", width))
     print(f"\n{paint('What it means', Colour.STRONG, sys.stdout)}")
     for sentence in caveats(result):
-        print(f"  {printable(sentence)}")
+        print(wrapped(f"  {printable(sentence)}", width))
 
 
-def _text(rows: Sequence[Row], columns: Sequence[Column], base: str) -> str:
+def _text(rows: Sequence[Row], shown: Sequence[Column], base: str, width: int | None) -> str:
     sides = dict.fromkeys(row.scenario.side for row in rows)
     found = {(row.scenario.side, kind_of(row.scenario)): row for row in rows}
     lines = []
     for side in sides:
-        cells = [_cell(found.get((side, column.kind)), found.get((base, column.kind)), column) for column in columns]
+        cells = [_cell(found.get((side, column.kind)), found.get((base, column.kind)), column) for column in shown]
         if any(cell not in ("", "unknown") for cell in cells):
             lines.append([side, *(cell or UNKNOWN for cell in cells)])
-    headers = ["", *(column.title for column in columns)]
-    return tabulate(lines, headers, disable_numparse=True, colalign=("left", *("right" for _ in columns)))
+    return grid(["", *(column.title for column in shown)], lines, width)
 
 
 def _is_of(row: Row, column: Column) -> bool:

@@ -1,13 +1,10 @@
 """The table of `bench handshake` on a terminal, as wide as that is, and the sentences below it. Colour only there."""
 
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
-from proxy.cli.terminal import Colour, paint
+from proxy.cli.terminal import Colour, columns, paint
+from proxy.lab.fitting import grid, wrapped
 from proxy.lab.measures import BY_KEY, MEASURES, Measure
 from proxy.lab.results import Result, Row
 from proxy.lab.summary import summary
@@ -29,21 +26,20 @@ _COLUMNS = {
 _WITH_INTERVAL = ("handshakes_per_s", "cpu_per_handshake")
 _ONLY_IF_ANY = ("failure_share",)
 _LEFT_OUT_FIRST = ("p90", "client_cpu_per_handshake", "max", "bytes_per_handshake", "p50")  # where it is too narrow
-_UNBOUNDED = 10_000  # columns of what is no terminal
 
 
 def print_result(result: Result) -> None:
     """Print the table and what it means."""
     rows = [row for row in result.rows if row.rounds]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBOUNDED
+    width = columns(sys.stdout)
     if rows:
-        print(f"\n{_wrapped(f'{shared(result.rows)}; per handshake, medians of {_rounds(rows)}', width)}\n")
+        print(f"\n{wrapped(f'{shared(result.rows)}; per handshake, medians of {_rounds(rows)}', width)}\n")
         print(_fitting_table(rows, width))
     faulty = [row for row in result.rows if row.fault]
     if rows or not faulty:
         print(f"\n{paint('What it means', Colour.STRONG, sys.stdout)}")
     for sentence in summary(result):
-        print(_wrapped(f"  {printable(sentence)}", width))
+        print(wrapped(f"  {printable(sentence)}", width))
 
 
 def _rounds(rows: Sequence[Row]) -> str:
@@ -51,33 +47,28 @@ def _rounds(rows: Sequence[Row]) -> str:
     return f"{most} interleaved rounds" if most > 1 else "one round"
 
 
-def _wrapped(text: str, width: int) -> str:
-    return textwrap.fill(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-
-
-def _fitting_table(rows: Sequence[Row], width: int) -> str:
+def _fitting_table(rows: Sequence[Row], width: int | None) -> str:
     """The table without as many of the lesser columns as it takes; what was left out is said."""
     shown = [measure for measure in MEASURES if measure.key in _COLUMNS and _is_shown(measure, rows)]
     left_out: list[str] = []
     for key in _LEFT_OUT_FIRST:
-        if max(map(len, _table(rows, shown).splitlines())) <= width:
+        if width is None or max(map(len, _table(rows, shown, None).splitlines())) <= width:
             break
         left_out.append(_COLUMNS[key])
         shown = [measure for measure in shown if measure.key != key]
-    table = _table(rows, shown)
+    table = _table(rows, shown, width)
     if not left_out:
         return table
     more = f"(a wider terminal also has {', '.join(left_out)})"
-    return f"{table}\n{_wrapped(more, width)}"
+    return f"{table}\n{wrapped(more, width)}"
 
 
-def _table(rows: Sequence[Row], shown: Sequence[Measure]) -> str:
+def _table(rows: Sequence[Row], shown: Sequence[Measure], width: int | None) -> str:
     table = [
         [label, *(_cell(measure, row) for measure in shown)]
         for label, row in zip(labels([row.scenario for row in rows]), rows, strict=True)
     ]
-    headers = ["", *(_COLUMNS[measure.key] for measure in shown)]
-    return tabulate(table, headers=headers, colalign=("left", *("right" for _ in shown)), disable_numparse=True)
+    return grid(["", *(_COLUMNS[measure.key] for measure in shown)], table, width)
 
 
 def _is_shown(measure: Measure, rows: Sequence[Row]) -> bool:

@@ -1,5 +1,9 @@
-"""Colour for people: only on a terminal, and never where NO_COLOR says so (no-color.org). Nothing depends on it."""
+"""
+How wide a terminal is; and colour for people: only on a terminal, and never where NO_COLOR says so (no-color.org).
+Nothing depends on it.
+"""
 
+import shutil
 from enum import Enum
 from typing import TextIO
 
@@ -18,3 +22,8 @@ class Colour(Enum):
 def paint(text: str, colour: Colour, stream: TextIO) -> str:
     """Wrap text in a colour if `stream` is a terminal that wants one."""
     return f"\x1b[{colour.value}m{text}\x1b[0m" if wants_colour(stream) else text
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal is that `stream` is; None where it is none, and lines may be as long as they are."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None

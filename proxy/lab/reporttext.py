@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from tabulate import tabulate
-
+from proxy.lab.fitting import grid, wrapped
 from proxy.lab.report import Cell, Report, Table
 
 _MARKS = {
@@ -57,13 +56,17 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def text(report: Report, clean: Callable[[str], str]) -> str:
-    """As a terminal shows it. clean: takes out what a terminal would obey."""
-    parts = [clean(f"{report.title}\n{report.subtitle}".replace("\n", " - "))]
+def text(report: Report, clean: Callable[[str], str], width: int | None = None) -> str:
+    """As a terminal shows it. clean: takes out what a terminal would obey; width: of the terminal, None: it is none"""
+
+    def line(words: str) -> str:
+        return wrapped(f"- {clean(words)}", width).removeprefix("- ")
+
+    parts = [wrapped(clean(f"{report.title}\n{report.subtitle}".replace("\n", " - ")), width)]
     if report.verdict:
-        parts.append(_bullets(report.verdict, _gate_lines(report), clean))
+        parts.append(_bullets(report.verdict, _gate_lines(report), line))
     parts += [
-        _bullets(title, sentences, clean)
+        _bullets(title, sentences, line)
         for title, sentences in (
             ("What changed", report.changed),
             ("Before you compare", report.cautions),
@@ -71,7 +74,7 @@ def text(report: Report, clean: Callable[[str], str]) -> str:
         )
         if sentences
     ]
-    parts += [_text_table(table, clean) for table in (report.changes, *report.tables) if table]
+    parts += [_text_table(table, clean, width) for table in (report.changes, *report.tables) if table]
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,12 +99,10 @@ def _markdown_table(table: Table) -> str:
     return f"{_plain(table.caption)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _text_table(table: Table, clean: Callable[[str], str]) -> str:
+def _text_table(table: Table, clean: Callable[[str], str], width: int | None) -> str:
     rows = [[clean(label), *(clean(_words(cell)) for cell in cells)] for label, cells in table.rows]
     headers = ["", *(_SHORT.get(header, header) for header in table.headers)]
-    aligned = ["left", *["right"] * len(table.headers)]
-    grid = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=aligned)
-    return f"{table.title} ({clean(table.caption)})\n\n{grid}"
+    return f"{wrapped(f'{table.title} ({clean(table.caption)})', width)}\n\n{grid(headers, rows, width)}"
 
 
 def _words(cell: Cell) -> str:

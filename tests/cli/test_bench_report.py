@@ -1,5 +1,6 @@
 """`bench report` as a user and a pipeline type it."""
 
+import io
 import json
 from pathlib import Path
 
@@ -123,3 +124,15 @@ def test_a_sum_of_generators_is_reported_like_any_other(tmp_path: Path, capsys: 
     assert main(["bench", "merge", *parts, "-o", total]) == 0
     assert main(["bench", "report", total, "--markdown"]) == 0
     assert "- generators: 2, started 2026-11-24T12:00:00Z to 2026-11-24T12:00:00Z" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_report_fits_the_terminal(files: dict[str, str], monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdout", shown := Terminal())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["bench", "report", files["relay"]]) == 0
+    assert max(map(len, shown.getvalue().splitlines())) in range(columns - 10, columns + 1)

@@ -76,6 +76,12 @@ def test_a_narrow_terminal_has_fewer_columns_and_is_told(monkeypatch: pytest.Mon
         assert kept in header
 
 
+def test_what_does_not_fit_even_so_goes_on_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, 40, result()).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert sum(line.startswith("TLS 1.3, full") for line in lines) == 2  # once in either part
+
+
 def test_a_wide_terminal_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a wider terminal" not in shown(monkeypatch, 200, result())
 

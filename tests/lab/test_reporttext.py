@@ -1,5 +1,7 @@
 """A report as Markdown and on a terminal."""
 
+from collections import Counter
+
 import pytest
 
 from proxy.lab.difference import difference
@@ -48,6 +50,14 @@ def test_a_terminal_gets_the_sentences_and_the_tables(compared: Report) -> None:
     assert shown.index("The gate fails") < shown.index("What changed") < shown.index("In short")
     assert "TLS 1.3, ECDSA P-256, full" in shown
     assert "+20 % worse" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_gets_all_of_it_in_lines_that_fit(compared: Report, width: int) -> None:
+    shown = text(compared, printable, width)
+    assert max(map(len, shown.splitlines())) <= width
+    words, all_words = (Counter(said.replace("-", " ").split()) for said in (shown, text(compared, printable)))
+    assert all_words - words == Counter()  # labels and rules are there more often, nothing less often
 
 
 def test_a_terminal_obeys_no_file() -> None:

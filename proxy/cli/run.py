@@ -13,7 +13,7 @@ import time
 
 from proxy import __version__
 from proxy.cli.enginecheck import judge_engine
-from proxy.core.config import Config, Engine
+from proxy.core.config import Config
 from proxy.core.configfile import ConfigFaults
 from proxy.net.sockets import ListenFault, inherited_sockets, open_socket
 from proxy.ops import log as logs
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 async def _alone(config: Config, path: str | None) -> int:
     """Everything in this process."""
     from proxy.ops.sidecar import Sidecar, metrics_of
-    from proxy.tls.engine import boringssl_is_broken, find_engine
+    from proxy.tls.engine import find_engine, why_not_boringssl
 
     log = logs.configure(config.log.level, config.log.format, sys.stderr)
     report_bugs(log)
@@ -72,8 +72,8 @@ async def _alone(config: Config, path: str | None) -> int:
     log.info(
         "starting", version=__version__, tls_engine=engine.name, tls_engine_version=engine.version, pid=os.getpid()
     )
-    if config.tls.engine is Engine.AUTO and (why := boringssl_is_broken()) is not None:
-        log.warning("notice", detail=f"BoringSSL is installed and cannot be used, so OpenSSL serves: {why}")
+    if (why := why_not_boringssl(config.tls)) is not None:
+        log.warning("notice", detail=why)
     sidecar = Sidecar(
         config,
         config_path=path,

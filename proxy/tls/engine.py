@@ -9,6 +9,7 @@ exactly they can tell a peer why it is refused (docs/engines.md). This file refu
 
 import importlib.util
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from proxy.tls.material import Material
 
 _DISTRIBUTION = "mtls_sidecar_boringssl"
+_INTERFACE = 1  # of BoringSSL's distribution, as this proxy calls it; one from before it had a number has the first
+_OF_ANOTHER_VERSION = "it was built for another version of mtls-sidecar"
 
 
 class MakeServerContext(Protocol):
@@ -124,15 +127,28 @@ def find_engine(tls: TlsConfig) -> TlsEngine:
 
 def missing(why: str) -> str:
     """Why there is no BoringSSL, and what to do about it."""
+    fault = "is not installed here" if not _is_installed() else f"is installed here and cannot be used ({why})"
     return (
-        f"the engine boringssl is not installed here ({why}): build it with `make engine`, install the wheel "
-        f"mtls-sidecar-boringssl, or use `auto` or `openssl`"
+        f"the engine boringssl {fault}: build it with `make engine`, install the wheel mtls-sidecar-boringssl, or use "
+        f"`auto` or `openssl`"
     )
+
+
+def why_not_boringssl(tls: TlsConfig) -> str | None:
+    """Why `auto` is OpenSSL although BoringSSL is installed, as a sentence; None where nobody has to be told."""
+    if tls.engine is not Engine.AUTO:
+        return None
+    if (why := boringssl_is_broken()) is not None:
+        again = f"build it again (`make engine`), or uninstall {_DISTRIBUTION.replace('_', '-')}"
+        return f"BoringSSL is installed and cannot be used, so OpenSSL serves: {why}; {again}"
+    if _is_installed() and (unknown := [name for name in tls.groups if name not in boringssl_engine().groups]):
+        return f"BoringSSL does not know {', '.join(unknown)} of `tls.groups`, so OpenSSL serves"
+    return None
 
 
 def boringssl_is_broken() -> str | None:
     """Why a BoringSSL that is installed cannot be used; None where it can, or where there is none."""
-    if importlib.util.find_spec(_DISTRIBUTION) is None:
+    if not _is_installed():
         return None
     try:
         boringssl_engine()
@@ -165,10 +181,16 @@ def openssl_engine() -> TlsEngine:
 
 
 def boringssl_engine() -> TlsEngine:
-    """The faster one. Raises: ImportError when it is not built here."""
-    from proxy.tls import boringbinding
-    from proxy.tls.boringcontexts import BoringClientContext, BoringServerContext
-    from proxy.tls.boringhandshake import GROUP_IDS
+    """The faster one. Raises: ImportError when it is not built here, or was built for another version of this."""
+    try:
+        from proxy.tls import boringbinding
+        from proxy.tls.boringcontexts import BoringClientContext, BoringServerContext
+        from proxy.tls.boringhandshake import GROUP_IDS
+    except AttributeError as error:  # a function that it does not have yet, or not any more
+        raise ImportError(f"{_OF_ANOTHER_VERSION} ({error})") from error
+    built = getattr(sys.modules[_DISTRIBUTION], "INTERFACE", 1)  # boringbinding has imported it
+    if built != _INTERFACE:
+        raise ImportError(f"{_OF_ANOTHER_VERSION} (its interface is {built}, and {_INTERFACE} is called)")
 
     return TlsEngine(
         name="boringssl",
@@ -214,3 +236,7 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
     ours.setblocking(False)
     theirs.setblocking(False)
     return ours, theirs
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec(_DISTRIBUTION) is not None

@@ -20,12 +20,12 @@ def test_what_is_always_there_is_no_fault(engine: Engine, monkeypatch: pytest.Mo
 
 def test_boringssl_that_is_not_installed_is_a_fault_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.tls.engine.boringssl_engine", not_installed)
+    monkeypatch.setattr("proxy.tls.engine._DISTRIBUTION", "mtls_sidecar_no_such_engine")
     with pytest.raises(ConfigFaults) as caught:
         judge_engine(TlsConfig(engine=Engine.BORINGSSL), file="sidecar.yaml")
     assert str(caught.value) == (
-        "sidecar.yaml: tls.engine: the engine boringssl is not installed here (No module named "
-        "'mtls_sidecar_boringssl'): build it with `make engine`, install the wheel mtls-sidecar-boringssl, or use "
-        "`auto` or `openssl`"
+        "sidecar.yaml: tls.engine: the engine boringssl is not installed here: build it with `make engine`, install "
+        "the wheel mtls-sidecar-boringssl, or use `auto` or `openssl`"
     )
 
 

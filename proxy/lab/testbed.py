@@ -2,7 +2,8 @@
 What the laboratory starts itself: the app behind, a development CA for each kind of certificate, and sidecars.
 
 The server has a core to itself and the rest of the machine belongs to the load, as far as there is more than one; with
-a single core both share it, and the figures are worth less (`note` says so). Everything ends with the Testbed.
+a single core both share it, and the figures are worth less (`note` says so). Everything ends with the Testbed, and
+where that is killed, with its keeper (lab/keeper.py), which then removes the folder too.
 """
 
 import json
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.lab.appprocess import MODULE as APP
 from proxy.lab.generator import LoadFault
+from proxy.lab.keeper import Keeper
 from proxy.lab.results import Certificate
 from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.authority import Authority, Svid
@@ -104,13 +106,18 @@ class Testbed:
     __test__ = False  # its name would make pytest collect it
 
     def __init__(self, folder: Path, cores: Cores) -> None:
-        """Raises: LoadFault when the app does not start"""
+        """Raises: LoadFault when the app does not start; folder is then still the caller's to remove"""
         self.folder = folder
         self.cores = cores
         self._running = ExitStack()
         self._identities: dict[tuple[str, int], Identities] = {}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._started = 0
+        try:
+            self._keeper = Keeper(folder)
+        except OSError as error:
+            raise LoadFault(f"no process can be started here: {error.strerror}") from None
+        self._running.callback(self._keeper.close)  # the first that is noted is the last that ends
         try:
             self.app_port = self.start_app(1)[0]
         except BaseException:
@@ -223,6 +230,7 @@ class Testbed:
                 )
             except OSError as error:
                 raise LoadFault(f"{argv[0]} cannot be started: {error.strerror}") from None
+            self._keeper.note(process.pid)
             self._running.callback(_end, process)
             self._processes[process.pid] = process
         os.sched_setaffinity(process.pid, cores)  # it has no thread yet; those to come inherit
@@ -231,6 +239,7 @@ class Testbed:
     def stop(self, pid: int) -> None:
         """End a program that was started here, before the Testbed does."""
         _end(self._processes.pop(pid))
+        self._keeper.forget(pid)
 
     def _issue(self, key: str, chain_length: int) -> Identities:
         now = datetime.now(UTC)

@@ -16,6 +16,7 @@ from proxy.cli.bench_sides import Beside, Column, Table, print_sides
 from proxy.lab import results
 from proxy.lab.results import Kind, Mode, Result, Round, Row, Scenario, Workload
 from proxy.ops.ownmodule import package_command, package_environment
+from tests.e2e.waiting import until
 from tests.lab import documents
 
 FULL = "full handshake over TLS 1.3"
@@ -215,17 +216,31 @@ def test_a_reader_that_leaves_early_costs_no_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_leaves_no_server_behind(tmp_path: Path, number: signal.Signals) -> None:
     """SIGTERM is what a job that took too long gets, SIGHUP one whose terminal was closed."""
+    assert stopped_while_it_measures(tmp_path, number) == (130, b"")
+    assert left_of(tmp_path) == []
+
+
+def test_a_run_that_is_killed_leaves_no_server_and_no_key_behind(tmp_path: Path) -> None:
+    assert stopped_while_it_measures(tmp_path, signal.SIGKILL) == (-signal.SIGKILL, b"")
+    until(lambda: not left_of(tmp_path), "all is gone", within_s=60.0)
+
+
+def stopped_while_it_measures(folder: Path, number: signal.Signals) -> tuple[int, bytes]:
+    """Send a signal to a comparison that has its servers in the folder; returns its exit status and what it said."""
     command = package_command("proxy", "bench", "compare", *SHORT, "--peers", "none", "--rounds", "100")
-    environment = package_environment() | {"TMPDIR": str(tmp_path)}
+    environment = package_environment() | {"TMPDIR": str(folder)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         deadline = time.monotonic() + 60.0
-        while not list(tmp_path.glob("*/*-inbound.log")):
+        while not list(folder.glob("*/*-inbound.log")):
             assert time.monotonic() < deadline
             with pytest.raises(subprocess.TimeoutExpired):  # it has not ended by itself
                 running.wait(0.05)
         running.send_signal(number)
         _, said = running.communicate(timeout=60)
-    assert (running.returncode, said) == (130, b"")
+    return running.returncode, said
+
+
+def left_of(folder: Path) -> list[object]:
+    """What a run that had its files in the folder left there, and which of its processes still are."""
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    assert [line for line in lines if any(str(tmp_path) in word for word in line)] == []
-    assert list(tmp_path.iterdir()) == []
+    return [*folder.iterdir(), *(line for line in lines if any(str(folder) in word for word in line))]

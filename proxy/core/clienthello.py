@@ -23,6 +23,7 @@ the stream goes on. The estimate is a lower bound: it never asks for a byte that
 """
 
 import re
+import struct
 from enum import IntEnum
 
 import msgspec
@@ -37,6 +38,7 @@ _MAJOR_VERSION = 3
 _RECORD_HEADER_BYTES = 5
 _MESSAGE_HEADER_BYTES = 4
 _HEADERS_BYTES = _RECORD_HEADER_BYTES + _MESSAGE_HEADER_BYTES
+_OPENING = struct.Struct("!BBxHBBH")  # record type, version, length; message type and length, of three bytes
 _MAX_RECORD_BYTES = 16384  # RFC 8446 5.1; the allowance above it is for encrypted records, which no hello is
 _MIN_BODY_BYTES = 41  # version 2, random 32, session id 1, cipher suites 2 + 2, compression methods 1 + 1
 _JUDGED_EARLY_BYTES = 6  # message type, message length, major and minor version: what tells a hello from noise
@@ -151,13 +153,15 @@ def begins_client_hello(data: bytes) -> bool:
     For STRICT ports, where nothing but the reason's name depends on the hello's contents: a tenth of the cost of
     parsing it. False says nothing; parse_client_hello then tells what it is. Source: RFC 8446 4 and 5.1
     """
-    return (
-        len(data) >= _HEADERS_BYTES
-        and data[0] == _HANDSHAKE_RECORD
-        and data[1] == _MAJOR_VERSION
-        and data[5] == _CLIENT_HELLO
-        and int.from_bytes(data[6:9], "big") < MAX_HELLO_BYTES - _HEADERS_BYTES
-        and _MESSAGE_HEADER_BYTES <= int.from_bytes(data[3:5], "big") <= _MAX_RECORD_BYTES
+    if len(data) < _HEADERS_BYTES:
+        return False
+    record, major, record_bytes, message, high, low = _OPENING.unpack_from(data)
+    return bool(
+        record == _HANDSHAKE_RECORD
+        and major == _MAJOR_VERSION
+        and message == _CLIENT_HELLO
+        and (high << 16 | low) < MAX_HELLO_BYTES - _HEADERS_BYTES
+        and _MESSAGE_HEADER_BYTES <= record_bytes <= _MAX_RECORD_BYTES
     )
 
 

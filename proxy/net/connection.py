@@ -99,6 +99,7 @@ async def inbound(connection: Connection, service: InboundService) -> Outcome:
     else:
         permit, channel = await _terminate(connection, service, spoken, deadline)
     connection.handshake_is_over()
+    del spoken  # a connection that lives for days need not keep its ClientHello
     return await _relay_to_app(connection, service, permit, channel)
 
 

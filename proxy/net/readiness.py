@@ -43,15 +43,15 @@ class Readiness:
 
     def watch_readable(self, fd: int, callback: Callback) -> None:
         """Call back whenever `fd` has bytes, an end or an error; replaces the callback that it has."""
-        events = self._watched.get(fd, 0)
-        if not events & _READ:
+        if fd not in self._readers:
+            events = self._watched.get(fd, 0)
             self._watch(fd, events, events | _READ)  # first: the kernel may have no room for one more
         self._readers[fd] = callback
 
     def watch_writable(self, fd: int, callback: Callback) -> None:
         """Call back whenever `fd` takes bytes; otherwise as watch_readable."""
-        events = self._watched.get(fd, 0)
-        if not events & _WRITE:
+        if fd not in self._writers:
+            events = self._watched.get(fd, 0)
             self._watch(fd, events, events | _WRITE)
         self._writers[fd] = callback
 
@@ -128,18 +128,18 @@ class Readiness:
         self.loop.add_reader(self._epoll.fileno(), self._turn)
 
     def _watch(self, fd: int, before: int, events: int) -> None:
-        if not before:
-            self._epoll.register(fd, events)
-            self._fresh.add(fd)
-        elif events:
-            self._epoll.modify(fd, events)
-        else:
+        if not events:
             del self._watched[fd]
             try:
                 self._epoll.unregister(fd)
             except OSError:
                 pass  # closed already, against the rule: it must not cost the clean-up
             return
+        if before:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+            self._fresh.add(fd)
         self._watched[fd] = events
 
     def _turn(self) -> None:

@@ -96,7 +96,7 @@ class Log:
 
         For the line of every connection, whose fields are a dict of their own already; who calls has asked `writes`.
         """
-        self._writer.write(self._render(None, level.value, {"event": event, **self._fixed, **fields}))
+        self._writer.write(self._render(None, level, {"event": event, **self._fixed, **fields}))
 
     def debug(self, event: str, **fields: object) -> None:
         """Say what only a developer needs."""

@@ -196,11 +196,14 @@ def text_of(pointer: Any) -> str | None:
     return None if pointer == ffi.NULL else ffi.string(pointer).decode("ascii", "replace")
 
 
+_alpn, _alpn_length = ffi.new("unsigned char **"), ffi.new("unsigned int *")  # filled and read within one call
+
+
 def alpn_of(ssl: Any) -> str | None:
     """The application protocol that was selected; None when none was."""
-    data, length = ffi.new("unsigned char **"), ffi.new("unsigned int *")
-    lib.SSL_get0_alpn_selected(ssl, data, length)
-    return ffi.buffer(data[0], length[0])[:].decode("ascii", "replace") if length[0] else None
+    lib.SSL_get0_alpn_selected(ssl, _alpn, _alpn_length)
+    length = _alpn_length[0]
+    return ffi.buffer(_alpn[0], length)[:].decode("ascii", "replace") if length else None
 
 
 def certificates_of(stack: Any) -> list[Any]:

@@ -74,11 +74,13 @@ def chain_digest(connection: Any) -> bytes:
     return bytes(_digest_bytes)
 
 
+_alpn = ffi.new("uint8_t **")  # filled and read within one call
+
+
 def alpn_of(connection: Any) -> str | None:
     """The application protocol that was selected; None when none was."""
-    name = ffi.new("uint8_t **")
-    length = lib.bs_alpn(connection, name)
-    return bytes(ffi.buffer(name[0], length)).decode("ascii", "replace") if length else None
+    length = lib.bs_alpn(connection, _alpn)
+    return bytes(ffi.buffer(_alpn[0], length)).decode("ascii", "replace") if length else None
 
 
 def session_of(connection: Any) -> Any | None:

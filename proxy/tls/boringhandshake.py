@@ -75,8 +75,7 @@ class BoringHandshake(Handshake):
                 raise self._failure(_REASON_OF.get(connection.reason), words_of(connection), read_failure(connection))
 
     def _judge_chain(self, connection: Any) -> None:
-        basis = Basis.SESSION if connection.resumed else Basis.CHAIN
-        self._form_verdict(basis, self._presented)
+        self._form_verdict(Basis.SESSION if connection.resumed else Basis.CHAIN, self._presented)
         alert = self._alert()
         bs_decide(connection, boring.YES if alert is None else alert)
 
@@ -103,11 +102,12 @@ class BoringHandshake(Handshake):
 
     def _negotiated(self) -> Negotiated:
         connection = self.channel.connection
+        cipher = connection.cipher
         return Negotiated(
-            version=_VERSIONS.get(connection.version),
-            cipher=_CIPHERS.get(connection.cipher, f"0x{connection.cipher:04x}"),
-            group=_GROUPS.get(connection.group),
-            alpn=boring.alpn_of(connection),
+            _VERSIONS.get(connection.version),
+            _CIPHERS.get(cipher) or f"0x{cipher:04x}",
+            _GROUPS.get(connection.group),
+            boring.alpn_of(connection),
         )
 
     def _sni(self) -> str | None:

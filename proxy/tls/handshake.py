@@ -13,7 +13,7 @@ the peer, is in tls/opensslhandshake.py and tls/boringhandshake.py; what a verdi
 """
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -76,7 +76,7 @@ _CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 49, 116})
 _HANDSHAKE_FAILURE, _PROTOCOL_VERSION, _INSUFFICIENT_SECURITY = 40, 70, 71
 
 
-class Negotiated(msgspec.Struct, frozen=True):
+class Negotiated(NamedTuple):
     """What both sides agreed on, in the words of the configuration and of the log; all None until they have."""
 
     version: str | None = None
@@ -219,13 +219,13 @@ class Handshake(msgspec.Struct, eq=False):
         """What is known so far; after a refusal too, as far as the peer's certificate was seen."""
         leaf = self.leaf
         established = self.peer is not None and self.channel.fd >= 0
-        agreed = self._negotiated() if established else _NOTHING_YET
+        version, cipher, group, alpn = self._negotiated() if established else _NOTHING_YET
         return TlsFacts(
-            version=agreed.version,
-            cipher=agreed.cipher,
-            group=agreed.group,
+            version=version,
+            cipher=cipher,
+            group=group,
             sni=self._sni(),
-            alpn=agreed.alpn,
+            alpn=alpn,
             resumed=self.resumed,
             peer_spiffe_id=str(leaf.spiffe_id) if leaf else None,
             peer_serial=leaf.serial if leaf else None,

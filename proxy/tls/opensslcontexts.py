@@ -32,7 +32,7 @@ class OpenSslPeers:
     def __init__(self, context: PeerContext, ssl_context: SSL.Context) -> None:
         self.context = context
         self.judging: OpenSslHandshake | None = None
-        self.remembered: dict[bytes, PeerIdentity] = {}
+        self.remembered: dict[bytes, PeerIdentity] = {}  # by the SHA-256 of the leaf; their time is judged at each use
         self._callback = binding.verify_callback(self._judge)
         binding.set_verify(ssl_context, self._callback)
 
@@ -45,26 +45,11 @@ class OpenSslPeers:
         """For binding.set_hello_callback."""
         return None if self.judging is None else self.judging.judge_resumption()
 
-    def remember(self, peer: PeerIdentity) -> None:
+    def remember(self, leaf_digest: bytes, peer: PeerIdentity) -> None:
         """Keep an identity that was verified in full, for its resumptions."""
-        leaf = peer.path[0]
-        if leaf not in self.remembered and len(self.remembered) >= _REMEMBERED_PEERS:
+        if leaf_digest not in self.remembered and len(self.remembered) >= _REMEMBERED_PEERS:
             self.remembered.pop(next(iter(self.remembered)))
-        self.remembered[leaf] = peer
-
-    def recall(self, leaf: Any) -> PeerIdentity:
-        """
-        The identity behind the leaf of a resumed session, its time judged now.
-
-        A leaf that is not remembered is judged by itself: without its intermediates it passes only when an anchor
-        issued it. Raises: Rejected
-        """
-        context = self.context
-        peer = self.remembered.get(context.verifier.der_of(leaf))
-        if peer is None:
-            return context.verify([leaf])
-        peer.check_time(context.clock())
-        return peer
+        self.remembered[leaf_digest] = peer
 
 
 class OpenSslServerContext(ServerContext):

@@ -16,6 +16,8 @@ the error. access_denied (49) belongs to none; certificate_unknown (46) is the n
 processing the certificate, rendering it unacceptable" (RFC 8446 6.2).
 """
 
+from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from proxy.core.reasons import Reason, Rejected
@@ -23,7 +25,7 @@ from proxy.tls import binding
 from proxy.tls.handshake import Alert, Basis, Handshake, Negotiated, Step
 from proxy.tls.opensslchannel import OpenSslChannel, read_failure
 from proxy.tls.suites import OPENSSL_SUITES
-from proxy.tls.verify import PeerIdentity, Purpose
+from proxy.tls.verify import MAX_PRESENTED, PeerIdentity, Purpose
 
 if TYPE_CHECKING:
     from proxy.tls.opensslcontexts import OpenSslPeers
@@ -53,6 +55,7 @@ class OpenSslHandshake(Handshake, kw_only=True):
     """A Handshake on an SSL of OpenSSL's."""
 
     _peers: "OpenSslPeers"
+    _leaf_digest: bytes = b""  # of a chain that was presented: SHA-256
     _first_session: Any = None  # ours, the client's, until a ticket has come in TLS 1.3
 
     if TYPE_CHECKING:
@@ -98,16 +101,32 @@ class OpenSslHandshake(Handshake, kw_only=True):
         return Alert.CERTIFICATE_UNKNOWN if alert is Alert.ACCESS_DENIED else alert
 
     def _presented(self, store_context: Any) -> PeerIdentity:
-        chain = binding.presented_chain(store_context)
-        self.leaf = self._context.leaf_facts(chain)
-        return self._context.verify(chain)
+        context, chain = self._context, binding.presented_chain(store_context)
+        digests = [binding.digest_of(certificate) for certificate in chain[:MAX_PRESENTED]]
+        self._leaf_digest = digests[0] if digests else b""
+        peer = None
+        if len(digests) == len(chain):
+            peer = context.verifier.recall(sha256(b"".join(digests)).digest(), context.purpose)
+        if peer is not None:  # as context.verify would find, without looking at the leaf again
+            self.leaf = peer.svid
+            peer.check_time(context.clock())
+            return peer
+        self.leaf = context.leaf_facts(chain)
+        return context.verify(chain)
 
     def _remembered(self) -> PeerIdentity:
         leaf = binding.peer_certificate(self.channel.ssl)
         if leaf is None:
             raise Rejected(Reason.NO_CLIENT_CERTIFICATE, "the resumed session holds no certificate")
-        self.leaf = self._context.leaf_facts([leaf])
-        return self._peers.recall(leaf)
+        context, peer = self._context, self._peers.remembered.get(binding.digest_of(leaf))
+        if peer is not None:
+            self.leaf = peer.svid
+            peer.check_time(context.clock())
+            return peer
+        # One that is not remembered is judged by itself: without its intermediates it passes only when an anchor
+        # issued it.
+        self.leaf = context.leaf_facts([leaf])
+        return context.verify([leaf])
 
     def _done(self) -> None:
         ssl = self.channel.ssl
@@ -117,7 +136,7 @@ class OpenSslHandshake(Handshake, kw_only=True):
             self._raise_bug()
         self._conclude()
         if self.peer is not None and not self.resumed:
-            self._peers.remember(self.peer)
+            self._peers.remember(self._leaf_digest, self.peer)
         if self._context.purpose is Purpose.SERVER:
             # Held and not only looked at: freed, its address would be given to the session of the second ticket.
             self._first_session = binding.session_of(ssl)
@@ -130,10 +149,10 @@ class OpenSslHandshake(Handshake, kw_only=True):
     def _negotiated(self) -> Negotiated:
         ssl, lib = self.channel.ssl, binding.lib
         return Negotiated(
-            version=binding.text_of(lib.SSL_get_version(ssl)),
-            cipher=_cipher_name(lib.SSL_get_current_cipher(ssl)),
-            group=_group_name(ssl),
-            alpn=binding.alpn_of(ssl),
+            _version_name(lib.SSL_get_version(ssl)),
+            _cipher_name(lib.SSL_get_current_cipher(ssl)),
+            _group_name(ssl),
+            binding.alpn_of(ssl),
         )
 
     def _sni(self) -> str | None:
@@ -157,6 +176,16 @@ class OpenSslHandshake(Handshake, kw_only=True):
         return binding.session_of(self.channel.ssl) if self.channel.fd >= 0 else None
 
 
+# OpenSSL's versions and suites are constants of its own: their addresses are as good as numbers. Those of groups belong
+# to a context.
+
+
+@lru_cache(16)
+def _version_name(name: Any) -> str | None:
+    return binding.text_of(name)
+
+
+@lru_cache(64)
 def _cipher_name(cipher: Any) -> str | None:
     """The IANA name: OpenSSL has names of its own for TLS 1.2 suites."""
     if cipher == binding.ffi.NULL:

@@ -21,7 +21,7 @@ remembered too (verdicts.py), but for the part of them that changes with the clo
 """
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import IntEnum
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ _INVALID_PURPOSE = 26
 _BAD_SIGNATURE = 7
 
 
-class Purpose(Enum):
+class Purpose(IntEnum):
     """What the peer acts as."""
 
     CLIENT = binding.PURPOSE_CLIENT
@@ -233,10 +233,6 @@ class Verifier:
             return self._read(certificate).claims
         except Rejected:
             return None
-
-    def der_of(self, certificate: Any) -> bytes:
-        """The bytes of a certificate. Raises: Rejected(CERTIFICATE_INVALID) when they cannot be parsed."""
-        return self._read(certificate).der
 
     def _read(self, certificate: Any) -> _Facts:
         digest = self._certificates.digest_of(certificate)

@@ -27,12 +27,15 @@ $(STAMP): $(RUN) requirements/dev.txt
 
 install: $(RUN) ## the virtual environment in .venv, from the hash-locked requirements
 
+ifeq (,$(wildcard $(VENV)/lib/python3*/site-packages/mtls_sidecar_boringssl/__init__.py))
+.PHONY: $(ENGINE) # `pip uninstall` leaves the stamp behind
+endif
 $(ENGINE): $(RUN) $(wildcard engine/*.* engine/src/* engine/mtls_sidecar_boringssl/*.py)
 	$(BIN)/python engine/boringssl.py
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall ./engine
 	@touch $@
 
-engine: $(ENGINE) ## build the BoringSSL engine into .venv: fetches its source, needs g++ and takes two minutes
+engine: $(ENGINE) ## build the BoringSSL engine into .venv: fetches its source, needs clang or g++, takes two minutes
 
 engine-wheel: $(ENGINE) ## its wheel in dist/, for an image or an index of your own
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./engine

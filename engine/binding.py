@@ -6,7 +6,10 @@ module's own entry point leaves the shared object: a process that also holds Ope
 same names twice, and must never mix them.
 """
 
+import os
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from cffi import FFI
@@ -27,6 +30,10 @@ LINK_FLAGS = {
     "darwin": ["-Wl,-dead_strip"],
 }
 
+if "CC" not in os.environ and not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]):
+    # setuptools takes the compiler that built this Python, which need not be the one that is here.
+    os.environ["CC"] = boringssl.c_compiler(boringssl.find_compiler())
+
 builder = FFI()
 builder.cdef((HERE / "src" / "interface.h").read_text(encoding="utf-8"))
 archive = boringssl.build()
@@ -36,7 +43,7 @@ builder.set_source(
     sources=[str(path.relative_to(HERE)) for path in sorted((HERE / "src").glob("*.c"))],
     define_macros=[("BS_RELEASE", f'"{boringssl.release()}"')],
     include_dirs=[str(HERE / "src"), str(boringssl.headers())],
-    depends=[str(archive), *(str(path) for path in (HERE / "src").iterdir())],
+    depends=[__file__, str(archive), *(str(path) for path in (HERE / "src").iterdir())],
     extra_compile_args=C_FLAGS,
     extra_objects=[str(archive)],
     extra_link_args=LINK_FLAGS.get(sys.platform, []),

@@ -44,6 +44,12 @@ INSTALL = (
     "  (g++ alone will do; what clang makes of BoringSSL needs a quarter less.)\n"
     "  Until it is built, `tls.engine: auto` uses OpenSSL, with the same configuration and the same checks."
 )
+UNREACHABLE = (
+    "mtls-sidecar: the source of BoringSSL cannot be fetched; pip's words stand above.\n"
+    "  Behind a proxy or with an index of your own: pip's settings count (PIP_PROXY, PIP_INDEX_URL, PIP_FIND_LINKS).\n"
+    "  Without a network: `make engine-wheel` on another machine, and `pip install --no-deps` its wheel here.\n"
+    "  Until then `tls.engine: auto` uses OpenSSL, with the same configuration and the same checks."
+)
 
 
 class CannotBuild(Exception):  # noqa: N818  a sentence for a person
@@ -73,19 +79,31 @@ def build() -> Path:
         shutil.rmtree(own, ignore_errors=True)
     done.unlink(missing_ok=True)
     BUILD.mkdir(parents=True, exist_ok=True)
-    _unpack(_fetch(BUILD / "download"), source)
+    _unpack(_fetch(BUILD / "download", compiler), source)
     _compile(compiler, source, archive)
     done.write_text(stamp, encoding="utf-8")
     return archive
 
 
 def find_compiler() -> str:
-    """The C++ compiler that is best for this. Raises: CannotBuild when there is none, or no header of Python."""
+    """The C++ compiler that is best for this. Raises: CannotBuild when it, `ar` or a header of Python is missing."""
     compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, COMPILERS)), None)
     if not compiler or not shutil.which(compiler.split()[0]):
-        raise CannotBuild(INSTALL.format(what="a C++ compiler"))
+        raise CannotBuild(INSTALL.format(what="a C++ compiler" if not os.environ.get("CXX") else f"CXX={compiler}"))
+    if not shutil.which("ar"):
+        raise CannotBuild(INSTALL.format(what="`ar`, of binutils,"))
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         raise CannotBuild(INSTALL.format(what="Python.h, the headers of this Python,"))
+    return compiler
+
+
+def c_compiler(compiler: str) -> str:
+    """The C compiler that comes with a C++ compiler, e.g. "/usr/bin/clang-19" with "/usr/bin/clang++-19"."""
+    program, *options = compiler.split()
+    folder, name = os.path.split(program)
+    for plus, plain in (("clang++", "clang"), ("g++", "gcc"), ("c++", "cc")):
+        if plus in name:
+            return " ".join([os.path.join(folder, name.replace(plus, plain)), *options])
     return compiler
 
 
@@ -101,12 +119,14 @@ def _version(compiler: str) -> str:
     return subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=False).stdout
 
 
-def _fetch(folder: Path) -> Path:
+def _fetch(folder: Path, compiler: str) -> Path:
     print(f"mtls-sidecar: fetching the source distribution of {release()}", file=sys.stderr)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--no-build-isolation", "--no-binary", ":all:", "--require-hashes", "--dest", str(folder)]
-    if subprocess.run([*command, "--requirement", str(HERE / "source.txt")], check=False).returncode:
-        raise CannotBuild("mtls-sidecar: the source of BoringSSL cannot be fetched; pip's words stand above")
+    command += ["--requirement", str(HERE / "source.txt")]
+    # pip asks the source for its name, and gRPC's answer tries the compiler first: c++, where nothing names another.
+    if subprocess.run(command, env=os.environ | {"CXX": compiler}, check=False).returncode:
+        raise CannotBuild(UNREACHABLE)
     return next(folder.glob("*.tar.gz"))
 
 
@@ -133,9 +153,12 @@ def _compile(compiler: str, source: Path, archive: Path) -> None:
         for file, output in made.items()
     ]
     with ThreadPoolExecutor(workers) as pool:
-        failed = [output for output in pool.map(lambda one: _run(one, source / BORINGSSL), commands) if output]
+        try:
+            failed = next(filter(None, pool.map(lambda one: _run(one, source / BORINGSSL), commands)), None)
+        finally:  # after a failure, or Ctrl-C, nobody waits for the rest
+            pool.shutdown(cancel_futures=True)
     if failed:
-        raise CannotBuild(f"mtls-sidecar: BoringSSL does not compile here:\n{failed[0]}")
+        raise CannotBuild(f"mtls-sidecar: BoringSSL does not compile here with {compiler}:\n{failed}")
     archive.unlink(missing_ok=True)
     subprocess.run(["ar", "rcs", str(archive), *map(str, made.values())], check=True)
     shutil.rmtree(objects)
@@ -163,6 +186,9 @@ def main() -> int:
     except CannotBuild as why:
         print(why, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("mtls-sidecar: interrupted; the next build starts anew", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -7,7 +7,7 @@ Everything is made of the JSON alone, so whatever a document does not say of its
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from proxy.lab.report import Report, report
@@ -38,17 +38,21 @@ def write_reports(result: Path, folder: Path) -> str:
     return f"more than {MOST_BYTES:,} bytes, too many for a repository: {', '.join(large)}" if large else ""
 
 
-def write_overview(folder: Path, scenarios: Sequence[str]) -> Path:
-    """Write README.md of the scenarios whose JSON is in the folder; returns its path. Raises: BadResult"""
+def write_overview(folder: Path, scenarios: Mapping[str, str]) -> Path:
+    """
+    Write README.md of the scenarios whose JSON is in the folder; returns its path.
+
+    scenarios: what each is about, by its name. Raises: BadResult
+    """
     made = {
         name: report(read(str(folder / f"{name}.json"))) for name in scenarios if (folder / f"{name}.json").exists()
     }
     page = folder / "README.md"
-    page.write_text("\n".join(_overview(made, (folder / "reference.json").exists())), encoding="utf-8")
+    page.write_text("\n".join(_overview(made, scenarios, (folder / "reference.json").exists())), encoding="utf-8")
     return page
 
 
-def _overview(made: Mapping[str, Report], has_yardsticks: bool) -> Iterator[str]:
+def _overview(made: Mapping[str, Report], about: Mapping[str, str], has_yardsticks: bool) -> Iterator[str]:
     yield from (
         "# Reference results",
         "",
@@ -82,7 +86,7 @@ def _overview(made: Mapping[str, Report], has_yardsticks: bool) -> Iterator[str]
         elif found:
             yield f"- {fact}: {'; '.join(f'{value} ({name})' for name, value in found.items())}"
     for name, each in made.items():
-        yield from ("", f"## {name}: {each.title[0].lower()}{each.title[1:]}", "", f"    {each.command}", "")
+        yield from ("", f"## {name}: {about[name]}", "", f"    {each.command}", "")
         more = each.summary[_FIRST:]
         unsound = [sentence for sentence in more if sentence.startswith(_UNSOUND)]
         yield from (f"- {sentence}" for sentence in (*each.summary[:_FIRST], *unsound))

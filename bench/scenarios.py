@@ -20,8 +20,13 @@ from proxy.lab.results import BadResult
 
 
 class Scenario(NamedTuple):
-    """One command of the laboratory. quick, full: what is added to it for a run of that length"""
+    """
+    One command of the laboratory.
 
+    about: a heading; quick, full: what is added to the command for a run of that length
+    """
+
+    about: str
     command: tuple[str, ...]
     quick: tuple[str, ...]
     full: tuple[str, ...]
@@ -29,18 +34,32 @@ class Scenario(NamedTuple):
 
 LONG = ("--rounds", "7", "--seconds", "2")
 SCENARIOS = {
-    "handshake": Scenario(("handshake",), ("--rounds", "2", "--seconds", "0.3"), LONG),
+    "handshake": Scenario(
+        "TLS 1.2 and 1.3, ECDSA and RSA, full and resumed", ("handshake",), ("--rounds", "2", "--seconds", "0.3"), LONG
+    ),
     "post-quantum": Scenario(
+        "X25519MLKEM768 beside X25519",
         ("handshake", "--matrix", "version=1.3", "key=p256", "group=x25519,x25519mlkem768", "mode=full,resumed"),
         ("--rounds", "2", "--seconds", "0.3"),
         LONG,
     ),
     "rtt": Scenario(
-        ("handshake", "--rtt", "1ms,20ms,80ms", "--matrix", "key=p256"), ("--rounds", "1", "--seconds", "0.5"), LONG
+        "handshakes behind 1, 20 and 80 ms of network round trip",
+        ("handshake", "--rtt", "1ms,20ms,80ms", "--matrix", "key=p256"),
+        ("--rounds", "1", "--seconds", "0.5"),
+        LONG,
     ),
-    "relay": Scenario(("relay",), ("--rounds", "1", "--seconds", "0.2"), (*LONG, "--bulk", "1024", "--idle", "1000")),
+    "relay": Scenario(
+        "connections, requests, bulk and memory, in plaintext, over TLS and over mutual TLS",
+        ("relay",),
+        ("--rounds", "1", "--seconds", "0.2"),
+        (*LONG, "--bulk", "1024", "--idle", "1000"),
+    ),
     "compare": Scenario(
-        ("compare",), ("--rounds", "1", "--seconds", "0.2"), (*LONG, "--bulk", "1024", "--idle", "1000")
+        "the sidecar on each engine beside other proxies",
+        ("compare",),
+        ("--rounds", "1", "--seconds", "0.2"),
+        (*LONG, "--bulk", "1024", "--idle", "1000"),
     ),
 }
 
@@ -85,7 +104,7 @@ def keep(result: Path, folder: Path) -> list[str]:
     print(f"\nbench: {wrong or f'left {result.stem} in {folder}, with its reports'}", flush=True)
     failed = [f"the reports of {result.stem}"] if wrong else []
     try:
-        write_overview(folder, list(SCENARIOS))
+        write_overview(folder, {name: scenario.about for name, scenario in SCENARIOS.items()})
     except BadResult as refusal:  # of another version of the format, from an earlier run
         print(f"bench: no overview: {refusal}", file=sys.stderr)
         failed.append("the overview")

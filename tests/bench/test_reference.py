@@ -10,7 +10,7 @@ from tests.lab.documents import ENVIRONMENT, result_of, row_of
 
 
 def overview(folder: Path) -> str:
-    return write_overview(folder, ["handshake", "rtt", "relay"]).read_text()
+    return write_overview(folder, {"handshake": "what one costs", "rtt": "", "relay": ""}).read_text()
 
 
 def test_the_overview_has_what_is_there_in_the_order_of_the_scenarios(tmp_path: Path) -> None:
@@ -32,6 +32,7 @@ def test_the_overview_says_where_and_what_to_type(tmp_path: Path) -> None:
     )
     lines = overview(tmp_path).splitlines()
     assert f"    {COMMAND}" in lines
+    assert "## handshake: what one costs" in lines
     assert "- machine: AMD EPYC 7B13, 2 CPUs, x86_64" in lines
     assert "- kernel: Linux 6.1.0 (handshake); Linux 6.12.0 (rtt)" in lines
     assert "    mtls-sidecar b" in lines

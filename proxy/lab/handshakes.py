@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from proxy.core.config import DEFAULT_GROUPS, TlsConfig
+from proxy.core.config import DEFAULT_GROUPS, GROUPS, Engine, TlsConfig
+from proxy.core.reasons import Rejected
 from proxy.lab.delayline import DelayLines
+from proxy.lab.generator import LoadFault
 from proxy.lab.matrix import Cell
 from proxy.lab.plan import Arrivals, ClosedLoop, OpenLoop, Plan
 from proxy.lab.results import Certificate, Mode, Scenario, Security, Workload
@@ -67,6 +69,8 @@ def sidecar_contenders(
     cells: Sequence[Cell], asked: Asked, bed: Testbed, lines: DelayLines
 ) -> tuple[list[Contender], tuple[Certificate, ...]]:
     """Start the sidecars for the cells; returns the contenders, and the kinds of certificates. Raises: LoadFault"""
+    for cell in cells:
+        _check_sidecar(cell)
     sidecars: dict[tuple[str, int, tuple[str, ...], str], tuple[Sidecar, ServerCpu]] = {}
     contenders: list[Contender] = []
     for cell in cells:
@@ -157,6 +161,23 @@ def _contenders(side: str, cell: Cell, asked: Asked, target: Target, lines: Dela
             pace = OpenLoop(rate=rate, arrivals=asked.arrivals, seed=asked.seed)
             opened = msgspec.structs.replace(through, pace=pace)
             yield with_rate(Contender(scenario, opened, target.server, cell.group), rate)
+
+
+def _check_sidecar(cell: Cell) -> None:
+    """Say before anything is started that a sidecar of this kind cannot be. Raises: LoadFault"""
+    groups = _groups(cell)
+    if cell.group is not None and cell.group not in GROUPS:
+        raise LoadFault(
+            f"a sidecar has no group {cell.group}: choose of {', '.join(GROUPS)}, or load a --target of yours"
+        )
+    try:
+        engine = find_engine(TlsConfig(engine=Engine(cell.engine or Engine.AUTO), groups=groups or DEFAULT_GROUPS))
+    except Rejected as rejected:
+        raise LoadFault(rejected.detail) from None
+    if cell.group is not None and cell.group not in engine.groups:
+        raise LoadFault(
+            f"the engine {engine.name} has no group {cell.group}: choose of {', '.join(sorted(engine.groups))}"
+        )
 
 
 def _groups(cell: Cell) -> tuple[str, ...]:

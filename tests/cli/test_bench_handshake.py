@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from proxy.cli.main import main
+from proxy.core.config import Engine
 from proxy.lab.results import Kind, Mode, Result, read
+from tests import engines
 from tests.lab.tlsserver import SERVER, Ends, late_ticket_server, make_ends, server_context, tls_server
 
 QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0", "--timeout", "5"]
@@ -212,3 +214,35 @@ def test_options_that_do_not_fit_together_are_said_and_exit_2(
 ) -> None:
     assert bench(*words) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("group", "engine", "sentence"),
+    [
+        ("x448", "auto", "a sidecar has no group X448: choose of X25519MLKEM768, "),
+        ("secp384r1mlkem1024", "boringssl", "the engine boringssl has no group SecP384r1MLKEM1024: choose of P-256, "),
+    ],
+)
+def test_a_group_that_no_sidecar_of_this_engine_has_is_refused_before_one_is_started(
+    group: str, engine: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if engine == Engine.BORINGSSL:
+        engines.require(Engine.BORINGSSL)
+    assert bench("--matrix", "version=1.3", f"group={group}", f"engine={engine}", *QUICK) == 1
+    assert capsys.readouterr().err.startswith(f"mtls-sidecar bench handshake: {sentence}")
+
+
+def test_an_engine_that_is_not_built_here_is_refused_before_any_sidecar_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def not_built() -> None:
+        raise ImportError("No module named 'mtls_sidecar_boringssl'")
+
+    monkeypatch.setattr("proxy.tls.engine.boringssl_engine", not_built)
+    monkeypatch.setattr("proxy.tls.engine._DISTRIBUTION", "mtls_sidecar_no_such_engine")
+    assert bench("--matrix", "engine=openssl,boringssl", *QUICK) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "mtls-sidecar bench handshake: the engine boringssl is not installed here: build it with `make"
+    )
+    assert "001-inbound.yaml" not in told

@@ -114,7 +114,9 @@ def _dispatch(words: list[str]) -> int:
         epilog=f"`{PROGRAM} COMMAND --help` shows a command's options with examples.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the versions of this program and of OpenSSL")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of this program and its TLS engines"
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     module: ModuleType | None = None
     for name, command in commands.items():

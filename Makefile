@@ -54,7 +54,7 @@ demo: $(RUN) ## the whole story end to end, in under 30 s
 	$(BIN)/mtls-sidecar demo
 
 test: $(STAMP) ## every test that this machine can run; what it cannot run is skipped with a reason
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -ra
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rfExX
 
 lint: $(STAMP) ## ruff, format and lint
 	$(BIN)/ruff format --check .

@@ -40,7 +40,7 @@ COMPILERS = ("clang++", *(f"clang++-{version}" for version in range(25, 13, -1))
 INSTALL = (
     "mtls-sidecar: the BoringSSL engine cannot be built here: {what} is missing.\n"
     "  Debian and Ubuntu: apt-get install clang g++ python3-dev\n"
-    "  Fedora:            dnf install clang gcc-c++ python3-devel\n"
+    "  Fedora:            dnf install clang gcc-c++ libstdc++-static python3-devel\n"
     "  (g++ alone will do; what clang makes of BoringSSL needs a quarter less.)\n"
     "  Until it is built, `tls.engine: auto` uses OpenSSL, with the same configuration and the same checks."
 )
@@ -71,7 +71,7 @@ def build() -> Path:
     compiler = find_compiler()
     pinned = (HERE / "source.txt").read_text(encoding="utf-8")
     source = BUILD / "source"
-    stamp = hashlib.sha256(repr((pinned, FLAGS, CXX_FLAGS, _version(compiler))).encode()).hexdigest()
+    stamp = hashlib.sha256(repr((pinned, FLAGS, CXX_FLAGS, _told(compiler, "--version"))).encode()).hexdigest()
     archive, done = BUILD / "libboringssl.a", BUILD / "built"
     if archive.exists() and done.exists() and done.read_text(encoding="utf-8") == stamp:
         return archive
@@ -86,12 +86,14 @@ def build() -> Path:
 
 
 def find_compiler() -> str:
-    """The C++ compiler that is best for this. Raises: CannotBuild when it, `ar` or a header of Python is missing."""
+    """The C++ compiler that is best for this. Raises: CannotBuild when it, or what it needs for this, is missing."""
     compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, COMPILERS)), None)
     if not compiler or not shutil.which(compiler.split()[0]):
         raise CannotBuild(INSTALL.format(what="a C++ compiler" if not os.environ.get("CXX") else f"CXX={compiler}"))
     if not shutil.which("ar"):
         raise CannotBuild(INSTALL.format(what="`ar`, of binutils,"))
+    if sys.platform == "linux" and _told(compiler, "-print-file-name=libstdc++.a").strip() == "libstdc++.a":
+        raise CannotBuild(INSTALL.format(what=f"libstdc++.a, for {compiler} to link,"))
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         raise CannotBuild(INSTALL.format(what="Python.h, the headers of this Python,"))
     return compiler
@@ -115,8 +117,8 @@ def release() -> str:
     return f"{found[1]} {found[2]}"
 
 
-def _version(compiler: str) -> str:
-    return subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=False).stdout
+def _told(compiler: str, question: str) -> str:
+    return subprocess.run([*compiler.split(), question], capture_output=True, text=True, check=False).stdout
 
 
 def _fetch(folder: Path, compiler: str) -> Path:

@@ -59,6 +59,19 @@ def test_a_machine_without_the_tools_is_told_which_and_how_to_get_them(
     assert "apt-get install clang g++ python3-dev" in told
 
 
+def test_a_machine_without_the_static_library_is_told_before_anything_is_compiled(
+    boringssl: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\necho ${1#-print-file-name=}\n")  # what it says of a file that it does not find
+    compiler.chmod(0o755)
+    shutil.copy(compiler, tmp_path / "ar")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(boringssl.CannotBuild, match=r"libstdc\+\+\.a, for /.*/g\+\+ to link, is missing"):
+        boringssl.find_compiler()
+
+
 def test_a_machine_without_a_network_is_told_what_else_can_be_done(tmp_path: Path) -> None:
     told = build(tmp_path, "c++", "ar").stderr
     assert "mtls-sidecar: the source of BoringSSL cannot be fetched; pip's words stand above.\n" in told

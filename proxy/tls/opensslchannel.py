@@ -14,6 +14,7 @@ docs/decisions/0001-engine.md. Four rules of OpenSSL shape the code:
   what the peer had said. A plain socket does read on. So each write asks first whether the socket has an error.
 """
 
+import socket
 from typing import Any
 
 from proxy.tls import binding
@@ -30,6 +31,7 @@ from proxy.tls.channel import CUT, RESET, SCRATCH_BYTES, End, Failure, Scratch, 
 
 _STOP_AT = SCRATCH_BYTES - 16384  # a whole TLS record must still fit, or OpenSSL would keep half of it
 _SMALL = 4096  # a first read shorter than this is nearly always the whole message: asking again costs a system call
+_TCP_CORK = getattr(socket, "TCP_CORK", -1)
 _UNEXPECTED_EOF = 294  # SSL_R_UNEXPECTED_EOF_WHILE_READING
 
 
@@ -71,6 +73,7 @@ class OpenSslChannel(TlsChannel, kw_only=True):
         return done
 
     def _say_close_notify(self) -> bool:
+        _cork(self.sock)
         code = binding.lib.SSL_shutdown(self.ssl)
         if code < 0 and SSL_get_error(self.ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
             return False
@@ -111,3 +114,11 @@ def read_failure(error: int) -> Failure:
     if error != binding.ERROR_SSL or not words:
         return RESET
     return failure_of(reason, words)
+
+
+def _cork(sock: socket.socket) -> None:
+    """Let a close_notify wait for the FIN, which is next: one segment, and the peer is woken once (tcp(7))."""
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, 1)
+    except OSError:
+        pass  # a unix socket, or another system: two of them then

@@ -41,7 +41,7 @@ struct bs_inner {
   int alert_record; /* the header of an alert in the clear was read */
   int plain_alert;  /* and this is what it said */
   int owes_ticket;  /* TLS 1.3, server: BoringSSL sends its ticket with the first bytes that are written */
-  int is_last;      /* what is written now is followed by the end of the stream */
+  int fin_follows;  /* what is written now may wait for the FIN, to go in one segment with it */
 
   /* Judging (handshake.c, tickets.c). */
   enum bs_verdict chain, ticket;

@@ -76,7 +76,7 @@ uint32_t bs_session_early_data(SSL_SESSION *session);
 /* Bytes. Both return how many; `stop` tells why no more. capacity: 64 KiB at least. */
 int bs_read(bs_connection *connection, void *buffer, int capacity);
 int bs_write(bs_connection *connection, const void *data, int length);
-int bs_close_notify(bs_connection *connection); /* returns BS_* */
+int bs_close_notify(bs_connection *connection, int fin_follows); /* returns BS_*; waits for the FIN that follows */
 void bs_flush(bs_connection *connection);       /* sends a ticket that still waits for the first bytes to go with */
 
 /* RFC 5280 path validation. Time is not looked at: that is the caller's. */

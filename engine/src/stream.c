@@ -82,7 +82,7 @@ static int bio_write(BIO *bio, const char *data, int length) {
   BIO_clear_retry_flags(bio);
   ssize_t n;
   do {
-    n = send(inner->fd, data, (size_t)length, MSG_NOSIGNAL | (inner->is_last ? MSG_MORE : 0));
+    n = send(inner->fd, data, (size_t)length, MSG_NOSIGNAL | (inner->fin_follows ? MSG_MORE : 0));
   } while (n < 0 && errno == EINTR);
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) BIO_set_retry_write(bio);
   return (int)n;
@@ -211,11 +211,11 @@ int bs_write(bs_connection *connection, const void *data, int length) {
   return done;
 }
 
-int bs_close_notify(bs_connection *connection) {
+int bs_close_notify(bs_connection *connection, int fin_follows) {
   if (bs_closed(connection)) return BS_RESET;
-  connection->inner->is_last = 1; /* the FIN is next, and goes with it: one segment, and the peer is woken once */
+  connection->inner->fin_follows = fin_follows;
   int code = SSL_shutdown(connection->inner->ssl);
-  connection->inner->is_last = 0;
+  connection->inner->fin_follows = 0;
   connection->inner->owes_ticket = 0;
   connection->stop = BS_DONE;
   return code >= 0 ? BS_DONE : bs_stopped(connection, code);

@@ -62,14 +62,14 @@ class BoringChannel(TlsChannel, kw_only=True):
             return done
         return self._broke(read_failure(connection))
 
-    def _send_close_notify(self) -> bool:
+    def _send_close_notify(self, *, fin_follows: bool) -> bool:
         if not (self._finished or self.failed or self.end in BROKEN):
-            self._finished = self._say_close_notify()
+            self._finished = self._say_close_notify(fin_follows)
             return self._finished
         return True
 
-    def _say_close_notify(self) -> bool:
-        return bool(boring.lib.bs_close_notify(self.connection) != boring.WANT_WRITE)
+    def _say_close_notify(self, fin_follows: bool) -> bool:
+        return bool(boring.lib.bs_close_notify(self.connection, fin_follows) != boring.WANT_WRITE)
 
     def _drop(self) -> None:
         connection, self.connection = self.connection, boring.NOBODY

@@ -221,22 +221,27 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         End our direction with close_notify, then FIN. Returns: False when the kernel's buffer is full: ask again later.
 
         The FIN is for peers that overlook a close_notify (gRPC is one). Source: RFC 8446 6.1
-        last: the other direction has ended: `close` is next, and sends the FIN itself
+        last: the other direction has ended cleanly, so nothing lies unread: `close` is next, and sends the FIN itself
         """
-        if not self._send_close_notify():
+        if not self._send_close_notify(fin_follows=True):
             return False
         if not last:
             _shut(self.sock)
         return True
 
-    def _send_close_notify(self) -> bool:
+    def _send_close_notify(self, *, fin_follows: bool) -> bool:
         if self._finished or self.end in BROKEN or self.look_for_error():
             return True
-        self._finished = self._say_close_notify()
+        self._finished = self._say_close_notify(fin_follows)
         return self._finished
 
-    def _say_close_notify(self) -> bool:
-        """Returns: False when the kernel has no room for it now."""
+    def _say_close_notify(self, fin_follows: bool) -> bool:
+        """
+        Returns: False when the kernel has no room for it now.
+
+        fin_follows: it may wait for the FIN and go in one segment with it, so that the peer is woken once. Not where a
+                     socket is closed in which bytes may lie unread: a reset would take it along
+        """
         raise NotImplementedError
 
     def look_for_error(self) -> bool:
@@ -249,7 +254,7 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         """Close in order: close_notify, then FIN; the kernel still delivers what it took."""
         if self.fd < 0:
             return
-        self._send_close_notify()
+        self._send_close_notify(fin_follows=False)
         self._free()
         self.sock.close()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proxy.tls.material import Material
 
 _DISTRIBUTION = "mtls_sidecar_boringssl"
-_INTERFACE = 1  # of BoringSSL's distribution, as this proxy calls it; one from before it had a number has the first
+_INTERFACE = 2  # of BoringSSL's distribution, as this proxy calls it; one from before it had a number has the first
 _OF_ANOTHER_VERSION = "it was built for another version of mtls-sidecar"
 
 

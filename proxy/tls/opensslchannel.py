@@ -72,8 +72,9 @@ class OpenSslChannel(TlsChannel, kw_only=True):
             done += n
         return done
 
-    def _say_close_notify(self) -> bool:
-        _cork(self.sock)
+    def _say_close_notify(self, fin_follows: bool) -> bool:
+        if fin_follows:
+            _cork(self.sock)
         code = binding.lib.SSL_shutdown(self.ssl)
         if code < 0 and SSL_get_error(self.ssl, code) in (ERROR_WANT_READ, ERROR_WANT_WRITE):
             return False
@@ -117,7 +118,7 @@ def read_failure(error: int) -> Failure:
 
 
 def _cork(sock: socket.socket) -> None:
-    """Let a close_notify wait for the FIN, which is next: one segment, and the peer is woken once (tcp(7))."""
+    """Let what is sent wait for the FIN (tcp(7))."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, 1)
     except OSError:

@@ -67,6 +67,7 @@ class Worker:
         self._admissions = {direction: Admission(store.current.config.limits) for direction in Direction}
         self._acceptors: dict[ListenAddress, Acceptor] = {}
         self._live: set[Connection] = set()
+        self._most = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -122,6 +123,8 @@ class Worker:
             admission.handshakes += 1
         connection = accepted(self._deps, generation, routed, sock, remote, local, shakes_hands=shakes_hands)
         self._live.add(connection)
+        if len(self._live) > self._most:
+            self._most = len(self._live)
         self._idle.clear()
         connection.task = self._loop.create_task(live(connection))
 
@@ -217,6 +220,11 @@ class Worker:
     def connections(self) -> list[Connection]:
         """Those that live now."""
         return list(self._live)
+
+    def take_peak(self) -> int:
+        """The most connections that lived at once since it was asked last."""
+        most, self._most = self._most, len(self._live)
+        return most
 
     def living(self) -> Iterator[Living]:
         """Each connection whose Closed has not been emitted, as it stands."""

@@ -20,9 +20,13 @@ class Memory:
         # musl and macOS: their malloc has no such call.
         self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
-    def look(self, connections: int) -> None:
-        """Give back once the number of connections has fallen to half of its peak, and the peak was worth it."""
-        self.connections = max(self.connections, connections)
+    def look(self, connections: int, peak: int) -> None:
+        """
+        Give back once the number of connections has fallen to half of its peak, and the peak was worth it.
+
+        connections: that live now; peak: the most at once since the last look, for a wave may come and go between two
+        """
+        self.connections = max(self.connections, peak)
         if self._trim is not None and self.connections >= WORTH_IT and connections <= self.connections // 2:
             gc.collect()
             self._trim(0)

@@ -365,5 +365,5 @@ class Sidecar:
     async def _keep_house(self, worker: Worker) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._memory.look(len(worker.connections))
+            self._memory.look(len(worker.connections), worker.take_peak())
             self._expiry.look(self._reloader.generation, self._clock())

@@ -275,3 +275,15 @@ async def test_a_place_that_is_free_again_is_given_away(world: World) -> None:
     await rig.recorder.until_polled(lambda: not rig.worker.connections, "closed")
     await world.dial(rig.address())
     await rig.recorder.until_polled(lambda: rig.worker.connections, "accepted")
+
+
+async def test_the_peak_is_told_once_also_of_connections_that_are_gone(world: World) -> None:
+    app = world.listening()
+    rig = world.rig(inbound(app.getsockname(), mode=Mode.DISABLE))
+    for _ in range(2):
+        await world.dial(rig.address())
+    await rig.recorder.until_polled(lambda: len(rig.recorder.of(Accepted)) == 2, "both came")
+    for connection in rig.worker.connections:
+        connection.end(Reason.DRAINED, "the test ends it")
+    await rig.recorder.closed(2)
+    assert [rig.worker.take_peak(), rig.worker.take_peak()] == [2, 0]

@@ -96,7 +96,6 @@ class Webhook:
     def _note(self, answer: Answer, seconds: float) -> None:
         self.counts.reviews.labels(answer.verdict).inc()
         self.counts.seconds.observe(seconds)
-        self.counts.seconds.tidy()  # at once: reviews are few
         refused = answer.verdict in (Verdict.DENIED, Verdict.ADMITTED_WITHOUT)
         say = self.log.warning if refused else self.log.info
         say(

@@ -31,6 +31,7 @@ import errno
 import os
 import socket
 import struct
+from abc import abstractmethod
 from enum import Enum
 from typing import Any
 
@@ -201,9 +202,9 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         """Whether bytes wait on our side of the socket, so that no readiness will tell of them."""
         return False
 
+    @abstractmethod
     def receive(self, scratch: Scratch) -> int:
         """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
-        raise NotImplementedError
 
     def send(self, scratch: Scratch, length: int) -> int:
         """Send scratch[:length]. Returns: the bytes taken; -1 when the channel is broken."""
@@ -213,8 +214,8 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         """Send some bytes. Returns: how many were taken; -1 when the channel is broken."""
         return self._write(ffi.from_buffer(data), len(data))
 
-    def _write(self, pointer: Any, length: int) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, pointer: Any, length: int) -> int: ...
 
     def finish(self, *, last: bool = False) -> bool:
         """
@@ -235,6 +236,7 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         self._finished = self._say_close_notify(fin_follows)
         return self._finished
 
+    @abstractmethod
     def _say_close_notify(self, fin_follows: bool) -> bool:
         """
         Returns: False when the kernel has no room for it now.
@@ -242,7 +244,6 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         fin_follows: it may wait for the FIN and go in one segment with it, so that the peer is woken once. Not where a
                      socket is closed in which bytes may lie unread: a reset would take it along
         """
-        raise NotImplementedError
 
     def look_for_error(self) -> bool:
         """Take the error of the socket, if it has one. Returns: whether the channel has failed, now or before."""
@@ -275,9 +276,9 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
         self.failed = self.ending = True
         self._drop()
 
+    @abstractmethod
     def _drop(self) -> None:
         """Free what the engine holds; whatever is called after finds nothing there."""
-        raise NotImplementedError
 
     def _end(self, failure: Failure) -> None:
         if self.end is None:

@@ -13,6 +13,7 @@ chain has lapsed is not offered again.
 """
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ Admit = Callable[[SpiffeId], Permit | None]
 _KEPT_SESSIONS = 256  # destinations of one route whose last session is kept; the one that was quiet longest goes first
 
 
-class PeerContext:
+class PeerContext(ABC):
     """
     What server and client contexts share: the judge of the peer.
 
@@ -59,9 +60,9 @@ class ServerContext(PeerContext):
 
     purpose = Purpose.CLIENT
 
+    @abstractmethod
     def accept(self, sock: socket.socket) -> Handshake:
         """Begin a server's handshake on a connected, non-blocking socket."""
-        raise NotImplementedError
 
 
 class _Kept(NamedTuple):
@@ -101,8 +102,8 @@ class ClientContext(PeerContext):
             del self._sessions[destination]
         return self._begin(sock, kept.session if kept is not None else None)
 
-    def _begin(self, sock: socket.socket, session: Any | None) -> Handshake:
-        raise NotImplementedError
+    @abstractmethod
+    def _begin(self, sock: socket.socket, session: Any | None) -> Handshake: ...
 
     def keep_session(self, handshake: Handshake, destination: str = "") -> None:
         """Keep the session of a connection whose upstream has proven that it accepts us."""

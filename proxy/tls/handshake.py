@@ -12,6 +12,7 @@ one that presents its chain now: time, trust and policy. How each engine comes b
 the peer, is in tls/opensslhandshake.py and tls/boringhandshake.py; what a verdict is and what a failure means, is here.
 """
 
+from abc import abstractmethod
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -110,34 +111,34 @@ class Handshake(msgspec.Struct, eq=False):
     permit: Permit | None = None
     resumed: bool = False
 
+    @abstractmethod
     def step(self) -> Step:
         """
         Go on as far as the socket allows.
 
         Raises: Rejected with why the handshake failed; the engine has then already sent the alert
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def version(self) -> str:
         """The protocol version in use: "TLSv1.2" or "TLSv1.3"; "unknown" once the channel is closed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ticket_has_come(self) -> bool:
         """TLS 1.3, our side the client: whether the server has sent a session ticket, so that it has accepted us."""
-        raise NotImplementedError
 
+    @abstractmethod
     def session(self) -> "Any | None":
         """The session to resume later (TLS 1.3: once a ticket has come); it is the engine's own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _negotiated(self) -> Negotiated:
         """Asked only when the handshake is done and the channel still open."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sni(self) -> str | None:
         """The server name that the client sent, as far as it is known."""
-        raise NotImplementedError
 
     # The verdict.
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from proxy.cli.childprocess import Address, Line, LoggedProcess
 from proxy.cli.demo_world import (
     APP_A,
+    HOST,
     LIFETIME_S,
     OTHER_DOMAIN,
     STRANGER,
@@ -63,13 +64,19 @@ class Refusal(NamedTuple):
 
 def plaintext_client(address: Address) -> Seen:
     """Speak HTTP to a port that wants TLS. Raises: OSError when nobody listens."""
-    with socket.create_connection(address, _TIMEOUT_S) as sock:
+    with socket.socket() as sock:
+        sock.settimeout(_TIMEOUT_S)
+        # Bound by hand: if the machine is busy, connect(2) itself tells of the reset, and no address comes with that.
+        sock.bind((HOST, 0))
         client = _client(sock)
         try:
+            sock.connect(address)
             sock.sendall(REQUEST)
             return Seen(LET_IN if sock.recv(1) else CLOSED, client)
         except TimeoutError:
             return Seen(NOT_REFUSED, client)
+        except ConnectionRefusedError:
+            raise
         except OSError:
             return Seen(CLOSED, client)
 

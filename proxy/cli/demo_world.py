@@ -33,7 +33,7 @@ VERSIONS = ("1.3", "1.2")
 TO_APP_B = "app-b"
 TO_PAYMENTS = "payments"  # leads to app B, which is not who it expects
 LIFETIME_S = 3600.0
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 
 
 class RunningSidecar(NamedTuple):
@@ -74,13 +74,13 @@ class World:
         """Start app B. Raises: NotShown."""
         self.app = self._start("app B", package_command(MODULE), "app-b.log")
         line = self.app.line(lambda line: line.get("event") == LISTENING, "where it listens")
-        return _HOST, int(line["port"])
+        return HOST, int(line["port"])
 
     def start_sidecar_b(self, app: Address) -> None:
         """Start the inbound side. Raises: NotShown."""
         inbound = {
             "name": TO_APP_B,
-            "listen": f"{_HOST}:{free_port(_HOST)}",
+            "listen": f"{HOST}:{free_port(HOST)}",
             "upstream": f"{app[0]}:{app[1]}",
             "mode": "STRICT",
             "allow": list(ALLOW),
@@ -94,7 +94,7 @@ class World:
         outbound = [
             {
                 "name": name,
-                "listen": f"{_HOST}:{free_port(_HOST)}",
+                "listen": f"{HOST}:{free_port(HOST)}",
                 "upstream": f"{host}:{port}",
                 "server_ids": [server_id],
             }
@@ -131,7 +131,7 @@ class World:
     ) -> RunningSidecar:
         stem = name.lower().replace(" ", "-")
         identity = self.folder / f"{stem}-identity"
-        admin = (_HOST, free_port(_HOST))
+        admin = (HOST, free_port(HOST))
         config = {
             "identity": {
                 "cert": f"{identity.name}/{CERT_FILE}",

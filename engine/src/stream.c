@@ -176,7 +176,7 @@ int bs_read(bs_connection *connection, void *buffer, int capacity) {
   bs_inner *inner = connection->inner;
   int total = 0;
   connection->stop = BS_DONE;
-  inner->drained = 0;
+  inner->drained = inner->ahead_length > 0; /* what came with the handshake is all for now; readiness tells of more */
   while (capacity - total > 2 * RECORD_BYTES || inner->ahead_length > 0) {
     int left = capacity - total;
     if (left > 2 * RECORD_BYTES) {

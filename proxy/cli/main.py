@@ -60,9 +60,12 @@ class _Version(argparse.Action):
     """--version; an action of its own, so that the engines are loaded only when their versions are asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from proxy.tls.engine import installed_versions
+        from proxy.core.config import TlsConfig
+        from proxy.tls.engine import installed_versions, why_not_boringssl
 
         print(f"{PROGRAM} {__version__} ({installed_versions()}, Python {sys.version.split()[0]})")
+        if (why := why_not_boringssl(TlsConfig())) is not None:
+            print(why)  # on a line of its own: the first one is for programs too
         parser.exit()
 
 

@@ -2,7 +2,7 @@
 `mtls-sidecar validate`: every fault of a configuration at once, or one line that says what would run.
 
 Faults go to stdout, one a line, as `FILE:LINE: PATH: MESSAGE`, which editors and CI systems can follow; --json gives
-the same to programs. Warnings (patterns that can match nobody, a key file that others can read) go to stderr and change
+the same to programs. Warnings (patterns that can match nobody, a key file that others can read, an engine that is there in vain) go to stderr and change
 nothing about the exit status.
 """
 
@@ -17,6 +17,7 @@ from proxy.core.config import Config, InboundConfig, InterceptConfig, OutboundCo
 from proxy.core.configfile import ConfigFaults
 from proxy.core.configwarnings import warnings_of
 from proxy.ops.configsource import read_config_file
+from proxy.tls.engine import why_not_boringssl
 
 EXIT_GOOD = 0
 EXIT_FAULTS = 2
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         config = read_config_file(args.config)
         judge_engine(config.tls, file=args.config)
         warnings = warnings_of(config)
+        if (why := why_not_boringssl(config.tls)) is not None:
+            warnings += (why,)
         if not args.skip_identity_files:
             warnings += _check_identity_files(config, file=args.config)
     except ConfigFaults as faults:

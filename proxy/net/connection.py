@@ -190,7 +190,7 @@ async def _shake(connection: Connection, handshake: Handshake, too_slow: Reason,
         deps.observer.emit(HandshakeEnded(listener, loop.time() - started_at, connection.tls if done else None))
 
 
-async def _dial(connection: Connection, permit: Permit) -> socket.socket:
+async def _dial(connection: Connection, permit: Permit) -> socket.SocketType:
     deps, service = connection.deps, connection.service
     connection.phase = Phase.DIALING
     started_at = deps.loop.time()

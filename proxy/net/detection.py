@@ -30,7 +30,7 @@ class Opening(NamedTuple):
 
 async def look(
     readiness: Readiness,
-    sock: socket.socket,
+    sock: socket.SocketType,
     mode: Mode,
     *,
     silence_until: float | None,
@@ -77,7 +77,7 @@ async def look(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
-def _peek(sock: socket.socket) -> bytes | None:
+def _peek(sock: socket.SocketType) -> bytes | None:
     """All that is there, up to the longest hello; b"" at the end of the stream; None when nothing is there yet."""
     try:
         return sock.recv(MAX_HELLO_BYTES, socket.MSG_PEEK)
@@ -87,7 +87,7 @@ def _peek(sock: socket.socket) -> bytes | None:
         raise Rejected(Reason.CLIENT_LEFT, f"the client left before it said anything ({error.strerror})") from None
 
 
-def _has_ended(sock: socket.socket) -> bool:
+def _has_ended(sock: socket.SocketType) -> bool:
     """Whether no more bytes will come behind those that lie unread, which `recv` cannot tell."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLRDHUP)

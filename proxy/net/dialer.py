@@ -23,13 +23,15 @@ from proxy.net.readiness import Readiness, deadline_in
 
 HAPPY_EYEBALLS_DELAY_S = 0.25  # RFC 8305 5: how long an address may keep the next one waiting
 
+_BEGINS_NONBLOCKING = hasattr(socket, "SOCK_NONBLOCK")  # a system call less, where the kernel knows the flag
+_STREAM = socket.SOCK_STREAM | (socket.SOCK_NONBLOCK if _BEGINS_NONBLOCKING else 0)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class Dialed(NamedTuple):
     """A connected, non-blocking socket and the address that answered, "HOST:PORT" or "unix:/path"."""
 
-    sock: socket.socket
+    sock: socket.SocketType
     address: str
 
 
@@ -46,8 +48,9 @@ async def dial(readiness: Readiness, permit: Permit, target: UpstreamAddress, co
         if (direct := _direct(target)) is None:
             return await _connect_by_name(readiness.loop, target, connect_s)
         family, address, words = direct
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
+        sock = socket.SocketType(family, _STREAM)  # as for what is accepted (net/listener.py)
+        if not _BEGINS_NONBLOCKING:
+            sock.setblocking(False)
         try:
             code = sock.connect_ex(address)
             if code and not (code == errno.EINPROGRESS and _is_connected(sock)):
@@ -78,7 +81,7 @@ def _direct(target: UpstreamAddress) -> tuple[int, tuple[str, int] | str, str] |
 
 
 async def _connected(
-    readiness: Readiness, sock: socket.socket, address: tuple[str, int] | str, code: int, connect_s: float
+    readiness: Readiness, sock: socket.SocketType, address: tuple[str, int] | str, code: int, connect_s: float
 ) -> None:
     """Wait for the end of a connect that has begun with `code`. Raises: OSError, TimeoutError."""
     deadline = deadline_in(readiness.loop, connect_s)
@@ -95,7 +98,7 @@ async def _connected(
         raise OSError(code, os.strerror(code))
 
 
-def _is_connected(sock: socket.socket) -> bool:
+def _is_connected(sock: socket.SocketType) -> bool:
     try:
         sock.getpeername()
     except OSError:

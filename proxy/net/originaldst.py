@@ -24,7 +24,7 @@ _NEVER_REDIRECTED = (errno.ENOENT, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EI
 _MAPPED = "::ffff:"
 
 
-def original_destination(sock: socket.socket) -> TcpAddress | None:
+def original_destination(sock: socket.SocketType) -> TcpAddress | None:
     """
     The address that the client of an accepted connection meant.
 

@@ -269,7 +269,7 @@ def _unacknowledged(channel: Channel) -> bool:
     return bool(queued > 0)
 
 
-def _is_dead(sock: socket.socket) -> bool:
+def _is_dead(sock: socket.SocketType) -> bool:
     """Whether a TCP socket has been reset meanwhile: it goes on counting what it will never send."""
     if sys.platform != "linux":
         return False

@@ -59,7 +59,7 @@ class Router:
         assert isinstance(service.config, InboundConfig | OutboundConfig), "a listener has one upstream"
         return Routed(service, service.config.upstream, None)
 
-    def meant(self, sock: socket.socket) -> TcpAddress:
+    def meant(self, sock: socket.SocketType) -> TcpAddress:
         """
         The original destination of a connection that an interception accepted.
 

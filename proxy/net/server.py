@@ -102,7 +102,7 @@ class Worker:
                 sockets[address].close()  # nobody accepts there any more, and a backlog would make clients wait
         self._recheck_all(generation)
 
-    def _take(self, listener: Listener, sock: socket.socket, address: object) -> None:
+    def _take(self, listener: Listener, sock: socket.SocketType, address: object) -> None:
         generation, admission = self._store.current, self._admissions[listener.direction]
         remote, local = format_address(address), self._format_ours(sock.getsockname())
         try:
@@ -122,13 +122,16 @@ class Worker:
         if shakes_hands := _shakes_hands(service):
             admission.handshakes += 1
         connection = accepted(self._deps, generation, routed, sock, remote, local, shakes_hands=shakes_hands)
+        if not self._live:
+            self._idle.clear()
         self._live.add(connection)
         if len(self._live) > self._most:
             self._most = len(self._live)
-        self._idle.clear()
         connection.task = self._loop.create_task(live(connection))
 
-    def _refuse(self, listener: Listener, sock: socket.socket, addresses: tuple[str, str], rejected: Rejected) -> None:
+    def _refuse(
+        self, listener: Listener, sock: socket.SocketType, addresses: tuple[str, str], rejected: Rejected
+    ) -> None:
         """Reset a client at once."""
         self._deps.observer.emit(Accepted(listener))
         PlainChannel(sock).reset()
@@ -137,8 +140,10 @@ class Worker:
     def _has_room(self, listener: Listener) -> bool:
         """Whether a client of this listener may be taken from the backlog; says so, now and then, when not."""
         admission = self._admissions[listener.direction]
+        if admission.has_room():
+            return True
         service = self._store.current.services.get(listener)  # what is intercepted has none before it is accepted
-        if admission.has_room() or (service is not None and not _shakes_hands(service)):
+        if service is not None and not _shakes_hands(service):
             return True
         now = self._loop.time()
         if now >= self._say_saturated_at:

@@ -86,7 +86,7 @@ class Connection(msgspec.Struct, eq=False):  # a struct, because its constructor
     target: UpstreamAddress
     meant: TcpAddress | None
     timeouts: Timeouts
-    sock: socket.socket
+    sock: socket.SocketType
     remote: str
     local: str
     start_time: float
@@ -94,7 +94,7 @@ class Connection(msgspec.Struct, eq=False):  # a struct, because its constructor
     phase: Phase
     shakes_hands: bool
     upstream_address: str | None = None
-    upstream_sock: socket.socket | None = None
+    upstream_sock: socket.SocketType | None = None
     own_end: End | None = None
     security: Security | None = None
     server_name: str | None = None
@@ -125,7 +125,7 @@ class Connection(msgspec.Struct, eq=False):  # a struct, because its constructor
         if self.relay is not None:
             self.relay.retime(self.timeouts, peer)
 
-    def has_dialed(self, sock: socket.socket, address: str) -> None:
+    def has_dialed(self, sock: socket.SocketType, address: str) -> None:
         """Keep the connection to the upstream, and tell the router of our end where the rules may send it back."""
         self.upstream_sock, self.upstream_address = sock, address
         direction = self.service.listener.direction
@@ -224,7 +224,7 @@ def accepted(
     deps: Deps,
     generation: Generation,
     routed: Routed,
-    sock: socket.socket,
+    sock: socket.SocketType,
     remote: str,
     local: str,
     *,

@@ -95,38 +95,35 @@ class Metrics:
             Closed: self._closed_one,
             Reloaded: self._reloaded,
         }
-        self._at: dict[Listener, _AtListener] = {}
+        self._at = _ByListener(self)
         for listener in listeners:
-            self._enter(listener)
+            self._at[listener]  # its series exist from now on
 
     def emit(self, event: Event) -> None:
         """Take one fact; never raises, never waits."""
         if handler := self.handlers.get(type(event)):
             handler(event)
 
-    def _listener(self, listener: Listener) -> "_AtListener":
-        return self._at.get(listener) or self._enter(listener)
-
     def _detected(self, event: Detected) -> None:
-        self._listener(event.listener).detection_s.observe(event.seconds)
+        self._at[event.listener].detection_s.observe(event.seconds)
 
     def _saturated_one(self, event: Saturated) -> None:
         self._saturated.labels(event.listener.direction.value, event.listener.name).value += 1
 
     def _handshake_ended(self, event: HandshakeEnded) -> None:
-        at = self._listener(event.listener)
+        at = self._at[event.listener]
         at.handshake_s.observe(event.seconds)
         if event.tls is not None:
             at.count_handshake(event.tls.version, event.tls.group, event.tls.resumed)
 
     def _dialed(self, event: Dialed) -> None:
-        self._listener(event.listener).connect_s.observe(event.seconds)
+        self._at[event.listener].connect_s.observe(event.seconds)
 
     def _relaying(self, event: Relaying) -> None:
-        self._listener(event.listener).connections[event.security].value += 1
+        self._at[event.listener].connections[event.security].value += 1
 
     def _closed_one(self, event: Closed) -> None:
-        at = self._listener(event.listener)
+        at = self._at[event.listener]
         at.connection_s.observe(event.duration_s)
         if len(at.connection_s.fresh) > FRESH:
             at.tidy()
@@ -179,7 +176,7 @@ class Metrics:
         self._handshakes_active.value = self._half_closed.value = 0
         self._bytes.open = {}
         for living in self._look():
-            at = self._listener(living.listener)
+            at = self._at[living.listener]
             at.active.value += 1
             at.plaintext_active.value += living.security is Security.PLAINTEXT
             self._handshakes_active.value += living.is_shaking_hands
@@ -196,8 +193,16 @@ class Metrics:
         """Pack everything for the supervisor, which merges its workers (ops/metricsmerge.py)."""
         return encode(self.collect())
 
-    def _enter(self, listener: Listener) -> "_AtListener":
-        at = self._at[listener] = _AtListener(self, listener)
+
+class _ByListener(dict[Listener, "_AtListener"]):
+    """The children by listener; those of a new one are made when it is met first."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def __missing__(self, listener: Listener) -> "_AtListener":
+        at = self[listener] = _AtListener(self._metrics, listener)
         return at
 
 

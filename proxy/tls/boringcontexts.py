@@ -48,7 +48,7 @@ class BoringServerContext(ServerContext):
         if not lib.bs_context_set_ticket_key(context, *ticket_key) or not lib.bs_context_set_tickets(context, TICKETS):
             raise MemoryError("BoringSSL took no ticket key")
 
-    def accept(self, sock: socket.socket) -> BoringHandshake:
+    def accept(self, sock: socket.SocketType) -> BoringHandshake:
         """As ServerContext's."""
         fd = sock.fileno()
         connection = _owned(lib.bs_accept(self._native, fd))
@@ -76,7 +76,7 @@ class BoringClientContext(ClientContext):
         if not resume:
             lib.bs_context_set_tickets(self._native, 0)
 
-    def _begin(self, sock: socket.socket, session: Any | None) -> BoringHandshake:
+    def _begin(self, sock: socket.SocketType, session: Any | None) -> BoringHandshake:
         offered = ffi.NULL if session is None else session
         fd = sock.fileno()
         connection = _owned(lib.bs_connect(self._native, fd, self._server_name, offered))

@@ -33,7 +33,7 @@ import socket
 import struct
 from abc import abstractmethod
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -69,22 +69,22 @@ class Scratch:
         self.pointer = ffi.from_buffer(buffer)  # a plain char[], which both engines take
 
 
-class PlainChannel:
+class PlainChannel(msgspec.Struct, eq=False):
     """Bytes of a TCP or unix stream socket as they are."""
 
-    __slots__ = ("_was_cut", "_write_failure", "end", "end_detail", "ending", "failed", "fd", "sock")
+    sock: socket.SocketType
+    fd: int = -1
+    end: End | None = None
+    end_detail: str = ""
+    failed: bool = False
+    ending: bool = False  # failed, or ended: what the hot path looks at
+    _was_cut: bool = False
+    _write_failure: str = "the connection was reset"
 
-    buffered = False  # everything that came is the kernel's until it is read
+    buffered: ClassVar[bool] = False  # everything that came is the kernel's until it is read
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.end: End | None = None
-        self.end_detail = ""
-        self.failed = False
-        self.ending = False  # failed, or ended: what the hot path looks at
-        self._was_cut = False
-        self._write_failure = "the connection was reset"
+    def __post_init__(self) -> None:
+        self.fd = self.sock.fileno()
 
     def receive(self, scratch: Scratch) -> int:
         """Take what is there into scratch[:n]. Returns: n; 0 when nothing is there now or `end` was reached."""
@@ -187,7 +187,7 @@ class TlsChannel(msgspec.Struct, eq=False):  # a struct, because its constructor
     What an engine adds: `receive`, `_write`, `_say_close_notify` and `_drop`.
     """
 
-    sock: socket.socket
+    sock: socket.SocketType
     fd: int
     end: End | None = None
     end_detail: str = ""
@@ -320,14 +320,14 @@ def _words(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _shut(sock: socket.socket) -> None:
+def _shut(sock: socket.SocketType) -> None:
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # the peer is gone already, which `receive` reports in its own words
 
 
-def _reset(sock: socket.socket) -> None:
+def _reset(sock: socket.SocketType) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
     except OSError:

@@ -61,7 +61,7 @@ class ServerContext(PeerContext):
     purpose = Purpose.CLIENT
 
     @abstractmethod
-    def accept(self, sock: socket.socket) -> Handshake:
+    def accept(self, sock: socket.SocketType) -> Handshake:
         """Begin a server's handshake on a connected, non-blocking socket."""
 
 
@@ -85,7 +85,7 @@ class ClientContext(PeerContext):
         self._resume = resume
         self._sessions: dict[str, _Kept] = {}
 
-    def connect(self, sock: socket.socket, destination: str = "") -> Handshake:
+    def connect(self, sock: socket.SocketType, destination: str = "") -> Handshake:
         """
         Begin a client's handshake on a connected, non-blocking socket, offering the session that we keep.
 
@@ -103,7 +103,7 @@ class ClientContext(PeerContext):
         return self._begin(sock, kept.session if kept is not None else None)
 
     @abstractmethod
-    def _begin(self, sock: socket.socket, session: Any | None) -> Handshake: ...
+    def _begin(self, sock: socket.SocketType, session: Any | None) -> Handshake: ...
 
     def keep_session(self, handshake: Handshake, destination: str = "") -> None:
         """Keep the session of a connection whose upstream has proven that it accepts us."""

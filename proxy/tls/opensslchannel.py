@@ -117,7 +117,7 @@ def read_failure(error: int) -> Failure:
     return failure_of(reason, words)
 
 
-def _cork(sock: socket.socket) -> None:
+def _cork(sock: socket.SocketType) -> None:
     """Let what is sent wait for the FIN (tcp(7))."""
     try:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, 1)

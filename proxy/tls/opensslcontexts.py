@@ -75,7 +75,7 @@ class OpenSslServerContext(ServerContext):
         if alpn:
             self._alpn_callback = binding.select_alpn(context, alpn)
 
-    def accept(self, sock: socket.socket) -> OpenSslHandshake:
+    def accept(self, sock: socket.SocketType) -> OpenSslHandshake:
         """As ServerContext's."""
         ssl = binding.new_ssl(self._ssl_context, sock.fileno())
         binding.lib.SSL_set_accept_state(ssl)
@@ -106,7 +106,7 @@ class OpenSslClientContext(ClientContext):
         if alpn:
             context.set_alpn_protos([name.encode("ascii") for name in alpn])
 
-    def _begin(self, sock: socket.socket, session: Any | None) -> OpenSslHandshake:
+    def _begin(self, sock: socket.SocketType, session: Any | None) -> OpenSslHandshake:
         ssl = binding.new_ssl(self._ssl_context, sock.fileno())
         binding.lib.SSL_set_connect_state(ssl)
         if self._server_name is not None:
@@ -116,7 +116,7 @@ class OpenSslClientContext(ClientContext):
         return _handshake(self.peers, sock, ssl)
 
 
-def _handshake(peers: OpenSslPeers, sock: socket.socket, ssl: Any) -> OpenSslHandshake:
+def _handshake(peers: OpenSslPeers, sock: socket.SocketType, ssl: Any) -> OpenSslHandshake:
     channel = OpenSslChannel(sock, sock.fileno(), ssl=ssl)
     return OpenSslHandshake(peers.context, channel=channel, _peers=peers)
 

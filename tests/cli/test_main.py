@@ -12,6 +12,8 @@ import pytest
 
 from proxy import __version__
 from proxy.cli import main as entry
+from proxy.core.config import TlsConfig
+from proxy.tls.engine import why_not_boringssl
 
 PROGRAM = [sys.executable, "-m", "proxy"]
 
@@ -31,7 +33,22 @@ def test_the_version_names_the_program_and_its_engines(capsys: pytest.CaptureFix
     words = capsys.readouterr().out
     assert words.startswith(f"mtls-sidecar {__version__} (")
     assert "OpenSSL 4" in words or "OpenSSL 3" in words
+    assert len(words.splitlines()) == 1
     assert ("BoringSSL API" in words) is (find_spec("mtls_sidecar_boringssl") is not None)
+
+
+def test_the_version_says_why_an_engine_that_is_installed_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ImportError("undefined symbol: _ZdlPvm")
+
+    monkeypatch.setattr("proxy.tls.engine._is_installed", lambda: True)
+    monkeypatch.setattr("proxy.tls.engine.boringssl_engine", broken)
+    assert entry.main(["--version"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"mtls-sidecar {__version__} (OpenSSL ")
+    assert others == [why_not_boringssl(TlsConfig())]
 
 
 def test_without_a_command_the_help_is_shown_and_the_status_is_two(capsys: pytest.CaptureFixture[str]) -> None:

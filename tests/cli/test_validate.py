@@ -101,6 +101,21 @@ def test_a_pattern_that_can_match_nobody_is_a_warning_beside_the_verdict(
     assert first.startswith(f"{path}: warning: inbound[0].allow[0]: spiffe://exmaple.org/ns/web/** can match nobody")
 
 
+def test_an_engine_that_is_installed_and_not_used_is_a_warning(
+    write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ImportError("undefined symbol: _ZdlPvm")
+
+    monkeypatch.setattr("proxy.tls.engine._is_installed", lambda: True)
+    monkeypatch.setattr("proxy.tls.engine.boringssl_engine", broken)
+    path = write(GOOD)
+    assert run("--config", path) == 0
+    assert capsys.readouterr().err.startswith(f"{path}: warning: BoringSSL is installed and cannot be used, so OpenSSL")
+    assert run("--config", write(GOOD + "tls: {engine: openssl}\n")) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_faults_of_the_identity_files_are_faults(
     write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

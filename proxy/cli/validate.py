@@ -2,8 +2,8 @@
 `mtls-sidecar validate`: every fault of a configuration at once, or one line that says what would run.
 
 Faults go to stdout, one a line, as `FILE:LINE: PATH: MESSAGE`, which editors and CI systems can follow; --json gives
-the same to programs. Warnings (patterns that can match nobody, a key file that others can read, an engine that is there in vain) go to stderr and change
-nothing about the exit status.
+the same to programs. Warnings (patterns that can match nobody, a key file that others can read, an engine that is there
+in vain) go to stderr and change nothing about the exit status.
 """
 
 import argparse

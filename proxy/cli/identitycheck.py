@@ -1,31 +1,38 @@
-"""The identity files behind a configuration, judged as `run` would: for `validate`, which has to end with a verdict."""
+"""
+The identity files behind a configuration, judged as `run` would: for `validate`, which has to end with a verdict.
+
+To the end: what is made of them shakes hands with itself on the engine that would serve, which has limits of its own.
+"""
 
 import asyncio
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-from proxy.core.config import ConfigFault, IdentityConfig
+from proxy.core.config import Config
 from proxy.core.reasons import EXPLANATIONS, Rejected
+from proxy.ops.configsource import Source
 from proxy.tls.identityreader import read_identity
 from proxy.tls.material import check_identity
+from proxy.tls.store import build_generation
 
 # A rotation may be under way, but a person is waiting: long enough for a writer, not for an issuer.
 PATIENCE_S = 0.5
 
 
-class IdentityVerdict(NamedTuple):
-    """What is wrong with the files, each fault with its Reason and advice, and what is only worth knowing."""
+def judge_identity_files(config: Config, source: Source) -> tuple[str, ...]:
+    """
+    Read, check and try all files of `identity` now, by this machine's clock.
 
-    faults: tuple[ConfigFault, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def judge_identity_files(identity: IdentityConfig) -> IdentityVerdict:
-    """Read and check all files of `identity` now, by this machine's clock."""
+    Returns: warnings, a sentence each
+    Raises:  ConfigFaults, with the Reason and its advice
+    """
+    now = datetime.now(UTC).timestamp()
+    key = "identity"
     try:
-        files = asyncio.run(read_identity(identity, sleep=asyncio.sleep, patience_s=PATIENCE_S))
-        material = check_identity(files, datetime.now(UTC).timestamp())
+        files = asyncio.run(read_identity(config.identity, sleep=asyncio.sleep, patience_s=PATIENCE_S))
+        material = check_identity(files, now)
+        key = "tls"  # good files, from here on
+        build_generation(1, config, material, lambda: now)
     except Rejected as rejected:
         message = f"{rejected.reason}: {rejected.detail}. {EXPLANATIONS[rejected.reason].advice}"
-        return IdentityVerdict(faults=(ConfigFault("identity", message),))
-    return IdentityVerdict(warnings=material.warnings)
+        raise source.fault(key, message) from None
+    return material.warnings

@@ -12,12 +12,12 @@ import sys
 import time
 
 from proxy import __version__
-from proxy.cli.enginecheck import judge_engine
+from proxy.cli.enginecheck import judge_engine, read_again
 from proxy.core.config import Config
 from proxy.core.configfile import ConfigFaults
 from proxy.net.sockets import ListenFault, inherited_sockets, open_socket
 from proxy.ops import log as logs
-from proxy.ops.configsource import STDIN, Source, read_config_file, read_source
+from proxy.ops.configsource import STDIN, Source, read_source
 from proxy.ops.cores import usable_cores
 from proxy.ops.eventloop import LOOPS, attend_signals, loop_factory, report_bugs
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = read_source(args.config)
         config = source.parse()
-        judge_engine(config.tls, file=args.config)
+        judge_engine(config.tls, source)
     except ConfigFaults as faults:
         print(f"{faults}\n\nNothing was started. `mtls-sidecar validate` shows the same list.", file=sys.stderr)
         return 2
@@ -77,7 +77,7 @@ async def _alone(config: Config, path: str | None) -> int:
     sidecar = Sidecar(
         config,
         config_path=path,
-        read_config=lambda: config if path is None else read_config_file(path),
+        read_config=lambda: config if path is None else read_again(path, config.tls.engine).parse(),
         open_socket=lambda address: open_socket(address, inherited),
         log=log,
         metrics=metrics_of(config),
@@ -101,7 +101,7 @@ async def _supervise(source: Source, config: Config, path: str | None, workers: 
         workers=workers,
         loop_name=loop_name,
         config_path=path,
-        read_source=lambda: source if path is None else read_source(path),
+        read_source=lambda: source if path is None else read_again(path, config.tls.engine),
         open_socket=lambda address: open_socket(address, inherited, backlog=None),
         log=log,
         clock=time.time,  # noqa: TID251  as above

@@ -16,7 +16,7 @@ from proxy.cli.identitycheck import judge_identity_files
 from proxy.core.config import Config, InboundConfig, InterceptConfig, OutboundConfig
 from proxy.core.configfile import ConfigFaults
 from proxy.core.configwarnings import warnings_of
-from proxy.ops.configsource import read_config_file
+from proxy.ops.configsource import read_source
 from proxy.tls.engine import why_not_boringssl
 
 EXIT_GOOD = 0
@@ -37,13 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Validate; returns 0 where nothing is wrong, else 2."""
     try:
-        config = read_config_file(args.config)
-        judge_engine(config.tls, file=args.config)
+        source = read_source(args.config)
+        config = source.parse()
+        judge_engine(config.tls, source)
         warnings = warnings_of(config)
         if (why := why_not_boringssl(config.tls)) is not None:
             warnings += (why,)
         if not args.skip_identity_files:
-            warnings += _check_identity_files(config, file=args.config)
+            warnings += judge_identity_files(config, source)
     except ConfigFaults as faults:
         print(json.dumps(_faults_object(faults)) if args.json else faults)
         return EXIT_FAULTS
@@ -51,14 +52,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.config}: warning: {warning}", file=sys.stderr)  # stdout is the verdict's
     print(json.dumps(_good_object(args.config, config)) if args.json else f"{args.config}: good: {_summary(config)}")
     return EXIT_GOOD
-
-
-def _check_identity_files(config: Config, *, file: str) -> tuple[str, ...]:
-    """Judge the files under `identity` as `run` would. Returns: warnings. Raises: ConfigFaults."""
-    verdict = judge_identity_files(config.identity)
-    if verdict.faults:
-        raise ConfigFaults(file, verdict.faults)
-    return verdict.warnings
 
 
 def _summary(config: Config) -> str:

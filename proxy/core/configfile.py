@@ -14,7 +14,7 @@ from proxy.core.config import Config, ConfigFault, ListenAddress, TcpAddress
 from proxy.core.configfields import ROOT
 from proxy.core.configrules import check_rules
 from proxy.core.configsections import read_section
-from proxy.core.configyaml import Faults, load
+from proxy.core.configyaml import Faults, Mapping, load
 
 
 class ConfigFaults(Exception):  # noqa: N818  # the operator's faults, as ConfigFault is one
@@ -55,6 +55,22 @@ def read_config(text: bytes, *, file: str, base: str = "") -> Config:
     config = root.build()
     assert isinstance(config, Config), "the root table is Config's"
     return _rebase(_tell_apart(config), base)
+
+
+def line_of(text: bytes, path: str) -> int | None:
+    """
+    Where the value of a key stands, for a fault that shows only when the configuration is used.
+
+    path:    keys of mappings, "tls.groups"
+    Returns: 1-based; of the innermost section that is there, where the key is absent; None where nothing can be read
+    """
+    node = load(text, Faults())
+    for key in path.split("."):
+        inner = [entry.value for entry in node.entries if entry.key == key] if isinstance(node, Mapping) else []
+        if not inner:
+            break
+        node = inner[0]
+    return None if node is None else node.line
 
 
 def _tell_apart(config: Config) -> Config:

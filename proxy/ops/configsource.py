@@ -10,7 +10,7 @@ import sys
 import msgspec
 
 from proxy.core.config import Config, ConfigFault
-from proxy.core.configfile import ConfigFaults, read_config
+from proxy.core.configfile import ConfigFaults, line_of, read_config
 from proxy.core.configyaml import MAX_FILE_BYTES
 from proxy.ops.boundedread import read_bounded
 
@@ -27,6 +27,10 @@ class Source(msgspec.Struct, frozen=True):
     def parse(self) -> Config:
         """Read it. Raises: ConfigFaults."""
         return read_config(self.text, file=self.file, base=self.base)
+
+    def fault(self, path: str, message: str) -> ConfigFaults:
+        """What to raise where a key that could be read turns out to be a fault. path: as line_of's"""
+        return ConfigFaults(self.file, (ConfigFault(path, message, line_of(self.text, path)),))
 
 
 def read_source(path: str) -> Source:

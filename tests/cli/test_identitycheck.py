@@ -78,10 +78,21 @@ def test_a_bad_set_is_status_2_with_reason_and_advice(
     spoil(tmp_path)
     assert run(tmp_path) == 2
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{tmp_path / 'sidecar.yaml'}: identity: {reason}: ")
+    assert line.startswith(f"{tmp_path / 'sidecar.yaml'}:1: identity: {reason}: ")
     assert str(tmp_path / "tls.") in line or str(tmp_path / "ca.crt") in line
     assert line.endswith(EXPLANATIONS[reason].advice)
     assert "the detail" not in line  # which is a key of the log; here it is the sentence before
+
+
+def test_good_files_that_cannot_serve_with_the_configured_words_are_a_fault_of_these(
+    tmp_path: Path, identity: IdentityConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(GOOD + "tls:\n  max_version: '1.2'\n  groups: [X25519]\n")
+    assert run(tmp_path) == 2
+    said = capsys.readouterr().out
+    assert said.startswith(f"{file}:8: tls: ")
+    assert "our own certificate cannot serve with what `tls` allows: a handshake with itself in TLS 1.2 ended" in said
 
 
 def test_the_configuration_can_be_judged_without_its_files(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import validate
-from proxy.cli.identitycheck import IdentityVerdict
-from proxy.core.config import ConfigFault
+from proxy.core.config import Config
+from proxy.ops.configsource import Source
 from tests.configtexts import GOOD, with_line
 
 
@@ -22,7 +22,7 @@ def run(*words: str) -> int:
 @pytest.fixture(autouse=True)
 def no_identity_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are about the configuration; test_identitycheck.py is about the files that it names."""
-    monkeypatch.setattr(validate, "judge_identity_files", lambda _identity: IdentityVerdict())
+    monkeypatch.setattr(validate, "judge_identity_files", lambda _config, _source: ())
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ def test_faults_of_the_identity_files_are_faults(
     path = write(GOOD)
     seen = []
 
-    def check(identity):
-        seen.append(identity.cert)
-        return IdentityVerdict(faults=(ConfigFault("identity.cert", "not there"),))
+    def check(config: Config, source: Source) -> tuple[str, ...]:
+        seen.append(config.identity.cert)
+        raise source.fault("identity.cert", "not there")
 
     monkeypatch.setattr(validate, "judge_identity_files", check)
     assert run("--config", path) == 2
     assert seen == [str(Path(path).parent / "tls.crt")]
-    assert capsys.readouterr().out == f"{path}: identity.cert: not there\n"
+    assert capsys.readouterr().out == f"{path}:1: identity.cert: not there\n"

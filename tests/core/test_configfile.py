@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.core import config
 from proxy.core.configfields import ROOT
-from proxy.core.configfile import ConfigFaults, read_config
+from proxy.core.configfile import ConfigFaults, line_of, read_config
 from proxy.core.configlistenerfields import PORT_POLICY
 from proxy.core.configtables import ListOfTables, Table
 from proxy.core.spiffe import parse_pattern
@@ -426,3 +426,14 @@ JSON = st.recursive(
 @given(st.fixed_dictionaries({}, optional={row.name: JSON for row in ROOT.fields}))
 def test_any_values_at_the_known_keys_are_a_config_or_faults(values: dict[str, object]) -> None:
     assert faults(yaml.safe_dump(values, allow_unicode=True).encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize(
+    ("path", "line"), [("tls", 3), ("tls.groups", 4), ("tls.engine", 3), ("tls.groups.x", 4), ("log", 1), ("", 1)]
+)
+def test_a_key_has_a_line_and_an_absent_one_that_of_what_would_hold_it(path: str, line: int) -> None:
+    assert line_of(b"a: 1\ntls:\n  x: 1\n  groups: [P-256]\n", path) == line
+
+
+def test_what_cannot_be_read_has_no_lines() -> None:
+    assert line_of(b"tls: [", "tls") is None

@@ -19,7 +19,7 @@ Rejected(CERTIFICATE_INVALID): what we cannot read we do not trust.
 
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import msgspec
 from cryptography import x509
@@ -30,7 +30,7 @@ from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import SpiffeId, TrustDomain, parse_authority_id, parse_workload_id, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # What a stranger can make us read costs by the extension: 16 KiB hold a thousand empty ones, which are 3 ms of CPU. An
 # SVID has about 1 KiB, one of RSA-4096 with a hundred DNS names 5, one that ML-DSA-87 has signed 8.
@@ -86,24 +86,20 @@ def judge_leaf(certificate: x509.Certificate) -> SpiffeId:
     return _judge_claims(_read_claims(certificate))
 
 
-def read_leaf(certificate: x509.Certificate) -> LeafFacts:
+def read_leaf(certificate: x509.Certificate) -> tuple[LeafFacts, Rejected | None]:
     """
-    Judge a leaf and keep what the log, the session cache and the re-check of live connections need of it.
+    Read a leaf once, for its judgement and for the log line of a peer that is refused for what else its leaf says.
 
-    Raises: as judge_leaf
+    Returns: what it says of itself, and why it is no X509-SVID: where there is such a reason, nothing may trust it
+    Raises:  Rejected(NOT_AN_SVID), Rejected(SPIFFE_ID_MALFORMED), Rejected(CERTIFICATE_INVALID) where it names nobody
     """
     claims = _read_claims(certificate)
-    _judge_claims(claims)
-    return _facts(claims)
-
-
-def claimed_facts(certificate: x509.Certificate) -> LeafFacts:
-    """
-    Read them unjudged, for the log line of a peer that is refused for what else its leaf says. Nothing may trust them.
-
-    Raises: Rejected(NOT_AN_SVID), Rejected(SPIFFE_ID_MALFORMED), Rejected(CERTIFICATE_INVALID)
-    """
-    return _facts(_read_claims(certificate))
+    facts = _facts(claims)
+    try:
+        _judge_claims(claims)
+    except Rejected as rejected:
+        return facts, Rejected(rejected.reason, rejected.detail)  # it is kept, and its traceback must not be
+    return facts, None
 
 
 def _facts(claims: _Claims) -> LeafFacts:
@@ -198,11 +194,12 @@ def _judge_leaf_usage(claims: _Claims) -> None:
 
 def _read_claims(certificate: x509.Certificate) -> _Claims:
     with _reading():
-        extensions = certificate.extensions
-        san = _find(extensions, x509.SubjectAlternativeName)
-        constraints = _find(extensions, x509.BasicConstraints)
-        usage = _find(extensions, x509.KeyUsage)
-        purposes = _find(extensions, x509.ExtendedKeyUsage)
+        # One walk: a stranger's 16 KiB hold a thousand extensions, and cryptography's own look-up walks for each kind.
+        found = {extension.oid: extension for extension in certificate.extensions}
+        san = _find(found, x509.SubjectAlternativeName)
+        constraints = _find(found, x509.BasicConstraints)
+        usage = _find(found, x509.KeyUsage)
+        purposes = _find(found, x509.ExtendedKeyUsage)
         return _Claims(
             subject_is_empty=not certificate.subject.rdns,
             serial=certificate.serial_number,
@@ -217,11 +214,11 @@ def _read_claims(certificate: x509.Certificate) -> _Claims:
         )
 
 
-def _find(extensions: x509.Extensions, kind: type[_E]) -> x509.Extension[_E] | None:
-    try:
-        return extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        return None
+def _find(
+    found: "Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]", kind: type[_E]
+) -> x509.Extension[_E] | None:
+    """Of an OID that we name cryptography gives the value by its type, or raises while it parses."""
+    return cast("x509.Extension[_E] | None", found.get(kind.oid))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import SpiffeId, TrustDomain
-from proxy.core.svid import LeafFacts, claimed_facts, describe_validity, load_certificate, read_leaf
+from proxy.core.svid import LeafFacts, describe_validity, load_certificate, read_leaf
 from proxy.tls import binding
 from proxy.tls.keys import public_key_bytes
 from proxy.tls.verdicts import MAX_VERDICTS, VerdictCache
@@ -157,6 +157,7 @@ class Verifier:
     ) -> None:
         self._certificates = certificates
         self._facts: dict[bytes, _Facts] = {}
+        self._last: tuple[bytes, _Facts] | None = None  # however large it is: a leaf is asked for more than once
         self._verdicts = VerdictCache(verdicts)
         self._stores: dict[tuple[TrustDomain, Purpose], Any] = {}
         self._windows: dict[bytes, _Window] = {}  # by the DER of an anchor
@@ -238,8 +239,11 @@ class Verifier:
         digest = self._certificates.digest_of(certificate)
         facts = self._facts.get(digest)
         if facts is None:
+            if self._last is not None and self._last[0] == digest:
+                return self._last[1]
             facts = _read_facts(self._certificates.der_of(certificate))
             if len(facts.der) > _REMEMBERED_BYTES:
+                self._last = digest, facts
                 return facts
             if len(self._facts) >= _REMEMBERED_CERTIFICATES:
                 self._facts.pop(next(iter(self._facts)))
@@ -266,7 +270,9 @@ class Verifier:
         """A signature that a library does not even verify any more fails there for what it is: too weak."""
         if error != _BAD_SIGNATURE:
             return None
-        weak = next((facts.weak_signature for facts in map(self._read, chain) if facts.weak_signature), None)
+        # Nothing else of them is read: strangers choose how much there is of it.
+        signatures = (_weak_signature(load_certificate(self._certificates.der_of(one))) for one in chain)
+        weak = next(filter(None, signatures), None)
         if weak is None:
             return None
         return Rejected(Reason.CERTIFICATE_INVALID, f"the chain of {leaf.spiffe_id} has {weak}")
@@ -312,12 +318,12 @@ def _key_bytes(certificate: x509.Certificate) -> bytes:
 def _read_facts(der: bytes) -> _Facts:
     certificate = load_certificate(der)
     leaf: LeafFacts | Rejected
-    claims: LeafFacts | None = None
+    claims: LeafFacts | None
     try:
-        claims = claimed_facts(certificate)
-        leaf = claims = read_leaf(certificate)  # one value, where the two are the same
+        claims, refusal = read_leaf(certificate)
+        leaf = refusal or claims
     except Rejected as rejected:
-        leaf = Rejected(rejected.reason, rejected.detail)  # it is kept, and its traceback must not be
+        claims, leaf = None, Rejected(rejected.reason, rejected.detail)  # kept, and its traceback must not be
     return _Facts(
         der,
         certificate.not_valid_before_utc.timestamp(),

@@ -11,12 +11,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core import svid
 from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import TrustDomain, parse_workload_id
 from proxy.core.svid import (
     MAX_CERTIFICATE_BYTES,
     LeafFacts,
-    claimed_facts,
     describe_validity,
     judge_authority,
     judge_leaf,
@@ -107,6 +107,12 @@ def refusal(call, *arguments) -> Rejected:
     return caught.value
 
 
+def judge_as_read(certificate: x509.Certificate) -> None:
+    _, refused = read_leaf(certificate)
+    if refused is not None:
+        raise refused
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -123,7 +129,9 @@ def refusal(call, *arguments) -> Rejected:
 )
 def test_a_leaf_that_keeps_the_rules_is_its_uri(changes) -> None:
     certificate = load_certificate(mint(ID, **changes))
-    assert judge_leaf(certificate) == claimed_facts(certificate).spiffe_id == parse_workload_id(ID)
+    assert judge_leaf(certificate) == parse_workload_id(ID)
+    facts, refused = read_leaf(certificate)
+    assert (facts.spiffe_id, refused) == (parse_workload_id(ID), None)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +162,7 @@ def test_a_leaf_that_breaks_a_rule_is_no_svid(uris, changes, why: str) -> None:
     rejected = refusal(judge_leaf, certificate)
     assert rejected.reason is Reason.NOT_AN_SVID
     assert why in rejected.detail
-    assert refusal(read_leaf, certificate).detail == rejected.detail
+    assert refusal(judge_as_read, certificate).detail == rejected.detail
 
 
 @pytest.mark.parametrize(
@@ -180,26 +188,38 @@ def test_a_leaf_with_a_malformed_id_is_refused(text: str) -> None:
 
 
 def test_the_claimed_facts_are_readable_where_another_rule_is_broken() -> None:
-    assert claimed_facts(load_certificate(mint(ID, ca=True, usage=None))).spiffe_id == parse_workload_id(ID)
-    assert refusal(claimed_facts, load_certificate(mint())).reason is Reason.NOT_AN_SVID
+    facts, refused = read_leaf(load_certificate(mint(ID, ca=True, usage=None)))
+    assert (facts.spiffe_id, refused and refused.reason) == (parse_workload_id(ID), Reason.NOT_AN_SVID)
+    assert refusal(read_leaf, load_certificate(mint())).reason is Reason.NOT_AN_SVID
+
+
+def test_a_leaf_is_walked_once_for_its_facts_and_its_judgement(monkeypatch) -> None:
+    walks = []
+    read_claims = svid._read_claims
+    monkeypatch.setattr(svid, "_read_claims", lambda certificate: walks.append(1) or read_claims(certificate))
+
+    read_leaf(load_certificate(mint(ID, ca=True)))
+
+    assert len(walks) == 1
 
 
 def test_the_facts_of_a_leaf_are_kept() -> None:
     expected = LeafFacts(
         spiffe_id=parse_workload_id(ID), serial="beef", not_before=1767225600.0, not_after=1767229200.0
     )
-    assert read_leaf(load_certificate(mint(ID))) == expected
+    assert read_leaf(load_certificate(mint(ID))) == (expected, None)
 
 
 def test_a_serial_has_no_leading_zeros() -> None:
-    assert read_leaf(load_certificate(mint(ID, serial=0x0ABC))).serial == "abc"
+    facts, _ = read_leaf(load_certificate(mint(ID, serial=0x0ABC)))
+    assert facts.serial == "abc"
 
 
 @pytest.mark.parametrize("serial", [0, -1, -128])
 def test_a_serial_that_is_not_positive_is_refused_without_a_warning(serial: int) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        rejected = refusal(read_leaf, load_certificate(with_serial(serial)))
+        rejected = refusal(judge_as_read, load_certificate(with_serial(serial)))
     assert rejected.reason is Reason.CERTIFICATE_INVALID
     assert seen == []
 
@@ -220,7 +240,7 @@ def test_a_serial_that_is_not_positive_is_refused_without_a_warning(serial: int)
 )
 def test_duplicate_and_malformed_extensions_are_an_invalid_certificate(der: bytes) -> None:
     certificate = load_certificate(der)
-    for call in (judge_leaf, read_leaf, claimed_facts):
+    for call in (judge_leaf, read_leaf):
         assert refusal(call, certificate).reason is Reason.CERTIFICATE_INVALID
     assert refusal(judge_authority, certificate, EXAMPLE).reason is Reason.CERTIFICATE_INVALID
 
@@ -267,7 +287,7 @@ def judge_everything(der: bytes) -> None:
     if reason_of(load_certificate, der):
         return
     certificate = load_certificate(der)
-    for call in (judge_leaf, read_leaf, claimed_facts):
+    for call in (judge_leaf, read_leaf):
         assert reason_of(call, certificate) in {*invalid, Reason.NOT_AN_SVID, Reason.SPIFFE_ID_MALFORMED}
     assert reason_of(judge_authority, certificate, EXAMPLE) in invalid
     assert reason_of(describe_validity, certificate, 0.0) in invalid

@@ -246,6 +246,32 @@ def test_strangers_cannot_fill_the_memory(monkeypatch):
     assert str(judge(verifier, GOOD).spiffe_id) == minting.CART
 
 
+def test_a_leaf_that_is_too_large_to_be_remembered_is_read_once_for_log_and_judgement(monkeypatch):
+    reads = []
+    read_facts = verify._read_facts
+    monkeypatch.setattr(verify, "_read_facts", lambda der: reads.append(1) or read_facts(der))
+    bulk = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(10_000)), False)
+    svid = minting.forge(minting.authority(), replace=[bulk])
+
+    assert str(ALONE.leaf_facts(binding.x509_of(der(svid.leaf))).spiffe_id) == minting.CART
+    assert refusal(ALONE, svid).reason == Reason.UNKNOWN_AUTHORITY
+    assert len(reads) == 1
+
+
+def test_of_a_chain_that_only_borrows_the_name_of_our_ca_the_leaf_alone_is_read(monkeypatch):
+    reads = []
+    read_facts = verify._read_facts
+    monkeypatch.setattr(verify, "_read_facts", lambda der: reads.append(1) or read_facts(der))
+    borrower = minting.svid(minting.authority())  # every root of a domain has the same name
+    fillers = [der(minting.authority().certificate) for _ in range(6)]
+
+    with pytest.raises(Rejected) as caught:
+        ALONE.verify_der([*ders(borrower.chain), *fillers], Purpose.CLIENT, minting.now_s())
+
+    assert caught.value.reason == Reason.UNKNOWN_AUTHORITY
+    assert len(reads) == 1
+
+
 def test_what_is_remembered_of_a_refused_leaf_holds_no_traceback():
     verifier = verifier_of({minting.DOMAIN: ROOT})
     refusal(verifier, minting.without_san(ROOT))

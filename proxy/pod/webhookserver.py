@@ -6,6 +6,9 @@ socket has one context for good, whose servername callback hands each handshake 
 it with and without a server name), and the context of the day is replaced by one assignment when a new pair of
 certificate and key was read well. Connections that are open keep what they have.
 
+Where clients have to present a certificate, no session is resumed: a resumed one is not asked for it, so that it would
+outlive the certificate and its CA. TLS 1.3 alone is spoken there, since a TLS 1.2 session could not be kept from that.
+
 What uvicorn leaves open is closed here: a connection on which no whole request head comes in time is ended, so that who
 connects and says nothing does not take the place of the API server.
 """
@@ -104,6 +107,8 @@ class ServerCertificate:
             if self.files.client_ca:
                 context.load_verify_locations(self.files.client_ca)
                 context.verify_mode = ssl.CERT_REQUIRED
+                context.minimum_version = ssl.TLSVersion.TLSv1_3
+                context.num_tickets = 0
         except ssl.SSLError as error:
             why = error.reason or str(error)
             raise CertificateFault(f"The certificate or its key cannot be used: {why} ({self._where()}).") from None

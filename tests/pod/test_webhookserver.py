@@ -184,6 +184,37 @@ def test_clients_need_a_certificate_where_the_operator_says_so(
     connection.close()
 
 
+def live(server: Server, context: ssl.SSLContext, session: ssl.SSLSession | None) -> bytes:
+    """What /live answers to a client; nothing where it is refused, which a client of TLS 1.3 finds out by reading."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as raw,
+        context.wrap_socket(raw, server_hostname="localhost", session=session) as connection,
+    ):
+        connection.sendall(b"GET /live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return connection.recv(12)
+    return b""
+
+
+def test_a_client_cannot_outlive_its_ca_by_resumption(
+    serve: Callable[..., Server], authority: Authority, tmp_path: Path
+) -> None:
+    clients = tmp_path / "clients.crt"
+    clients.write_text(authority.pem, encoding="utf-8")
+    server = serve("--client-ca", str(clients))
+    context = ssl.create_default_context(cadata=authority.pem)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    with closing(HTTPSConnection("localhost", server.port, timeout=PATIENCE_S, context=context)) as known:
+        assert post(known)[0] == 200
+        assert isinstance(known.sock, ssl.SSLSocket)
+        assert known.sock.version() == "TLSv1.3"
+        session = known.sock.session
+    assert live(server, context, session) == b"HTTP/1.1 200"
+    clients.write_text(Authority().pem, encoding="utf-8")
+    server.wait_for(lambda line: line["event"] == "reload" and line["result"] == "published")
+    assert live(server, context, session) == b""
+
+
 def test_sigterm_ends_it_with_0_after_what_is_under_way(serve: Callable[..., Server], authority: Authority) -> None:
     server = serve()
     connection = server.connect(authority)

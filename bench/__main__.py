@@ -1,6 +1,7 @@
 """usage: python -m bench quick | full (see --help and bench/README.md)"""
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -15,6 +16,7 @@ from bench import report
 from bench.fleet import Fleet
 from bench.measures import targets
 from bench.runner import SCALES, Results, run_memory, run_rounds, start_sides
+from proxy.lab.keeper import Keeper
 
 SIDES = ("bare", "bare_no_tickets", "ordinary", "product", "outbound")
 MEMORY_SIDES = ("bare", "ordinary", "product")
@@ -41,19 +43,19 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def measure(options: argparse.Namespace, folder: Path, seed: int) -> Results:
+def measure(options: argparse.Namespace, folder: Path, keeper: Keeper, seed: int) -> Results:
     """Both parts of a run."""
     scale, results, names = SCALES[options.scale], Results(), options.sides.split(",")
     if unknown := set(names) - set(SIDES):
         raise SystemExit(f"bench: no such side: {', '.join(sorted(unknown))}; there are {', '.join(SIDES)}")
-    with Fleet(folder, apps=len(SIDES), engine=options.engine) as fleet:
+    with Fleet(folder, keeper, apps=len(SIDES), engine=options.engine) as fleet:
         sides = start_sides(fleet, names, results)
         run_rounds(fleet, sides, scale, seed, results, say)
     settled = sorted(f"TLS {each.version} {each.cipher} {each.group or ''}".strip() for each in results.settled)
     say("negotiated: " + "; ".join(settled))
     if not options.no_memory:
         broken = {side for measure, side in results.failures if measure == "start"}
-        with Fleet(folder, apps=1, engine=options.engine) as fleet:
+        with Fleet(folder, keeper, apps=1, engine=options.engine) as fleet:
             wanted = [name for name in MEMORY_SIDES if name in names and name not in broken]
             run_memory(fleet, wanted, scale.memory_rounds, results, say)
     return results
@@ -71,10 +73,13 @@ def main(arguments: list[str]) -> int:
         "engine": options.engine,
         **report.machine(),
     }
-    with tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as temporary,
+        contextlib.closing(Keeper(Path(temporary))) as keeper,
+    ):
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        results = measure(options, folder, seed)
+        results = measure(options, folder, keeper, seed)
     facts["load_average_after"] = os.getloadavg()
     bounds = targets(ssl.OPENSSL_VERSION_INFO)
     print(

@@ -23,6 +23,7 @@ from typing import Any
 from bench.pki import KEY, Pki, issue
 from proxy.lab.appprocess import MODULE as APP
 from proxy.lab.generator import LoadFault as SideFailed
+from proxy.lab.keeper import Keeper
 from proxy.lab.ordinaryprocess import MODULE as ORDINARY
 from proxy.lab.sides import offer
 from proxy.lab.streams import StreamClient
@@ -39,13 +40,14 @@ Address = tuple[str, int]
 
 @contextmanager
 def process(argv: list[str], pinned: set[int], log: Path, **pipes: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process pinned to cores, stderr in a file, ended by SIGTERM and then SIGKILL."""
+    """A process pinned to cores, in a group of its own, stderr in a file, ended by SIGTERM and then SIGKILL."""
     with log.open("w") as stderr:
         running = subprocess.Popen(
             argv,
             cwd=ROOT,
             text=True,
             stderr=stderr,
+            process_group=0,  # Ctrl-C is for the run, which ends its children
             **({"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | pipes),
         )
     os.sched_setaffinity(running.pid, pinned)  # it has no thread yet; those to come inherit
@@ -112,10 +114,11 @@ class Side:
 
 
 class Fleet:
-    """Starts things; everything ends when the context ends."""
+    """Starts things; everything ends when the context ends, and by the keeper's hand where the run is killed."""
 
-    def __init__(self, folder: Path, apps: int, engine: str = "openssl") -> None:
+    def __init__(self, folder: Path, keeper: Keeper, apps: int, engine: str = "openssl") -> None:
         self.folder = folder
+        self.keeper = keeper
         self.stack = ExitStack()
         self.engine = engine
         self.server_core, self.other_cores = split_cores()
@@ -163,7 +166,9 @@ class Fleet:
         """Start a process that ends with the stack; its stderr is a file in the run's folder."""
         self.started += 1
         log = self.folder / f"{self.started:02}-{name}.log"
-        return stack.enter_context(process(argv, pinned, log, **pipes)), log
+        running = stack.enter_context(process(argv, pinned, log, **pipes))
+        self.keeper.note(running.pid)
+        return running, log
 
     def yardstick(self, name: str, app_port: int, stack: ExitStack, version: str = "any") -> Side:
         """Start `bare`, `bare_no_tickets` or `ordinary`."""

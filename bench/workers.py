@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from bench.fleet import Address, Fleet, Side, SideFailed
 from bench.measures import spread
 from bench.report import machine
 from bench.yardsticks.bare_engine import Engine, listen, server_context
+from proxy.lab.keeper import Keeper
 from proxy.lab.latencies import Latencies
 from proxy.lab.servercpu import ProcessCpu, settled_s
 
@@ -188,7 +189,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     rounds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     lost: dict[str, list[bool]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as folder, Fleet(Path(folder), apps=1) as fleet:
+    with (
+        tempfile.TemporaryDirectory(prefix="mtls-sidecar-bench-") as folder,
+        closing(Keeper(Path(folder))) as keeper,
+        Fleet(Path(folder), keeper, apps=1) as fleet,
+    ):
         for number in range(options.rounds):
             for mode in MODES if number % 2 else reversed(MODES):
                 numbers, clients_lost = one_round(fleet, mode)

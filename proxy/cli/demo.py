@@ -4,7 +4,7 @@
 Exit status: 0 only if every step held; 1 otherwise, and the steps that did not hold say what was seen instead.
 
 Whatever happens, it ends: each wait has a deadline, no act begins after BUDGET_S, and the children are killed on every
-way out, Ctrl-C and SIGTERM included.
+way out, Ctrl-C and SIGTERM included; where it is killed itself, by its keeper.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from proxy.cli.childprocess import NotShown, terminated_like_interrupted
 from proxy.cli.demo_report import Report
+from proxy.lab.keeper import Keeper
 
 BUDGET_S = 90.0  # far beyond the 10 s that it takes: a machine may be slow, but a demo must not be endless
 
@@ -47,8 +48,12 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a word that this terminal cannot show must not end the demo
     report = Report(as_json=args.json)
     try:
-        with _folder(args.keep) as folder, terminated_like_interrupted():
-            _play(folder, report)
+        with (
+            _folder(args.keep) as folder,
+            contextlib.closing(Keeper(None if args.keep else folder)) as keeper,
+            terminated_like_interrupted(),
+        ):
+            _play(folder, keeper, report)
     except BrokenPipeError:
         raise  # whoever read our output has seen enough: cli/main.py knows what to do
     except OSError as error:
@@ -60,13 +65,13 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.all_held else 1
 
 
-def _play(folder: Path, report: Report) -> None:
+def _play(folder: Path, keeper: Keeper, report: Report) -> None:
     from proxy.cli.demo_acts import ACTS  # here, so that --help needs neither OpenSSL nor YAML
     from proxy.cli.demo_world import World
 
     report.say("app A -> sidecar A -> mutual TLS -> sidecar B -> app B, on this machine, in processes of their own.")
     deadline = time.monotonic() + BUDGET_S
-    world = World(folder)
+    world = World(folder, keeper)
     try:
         for act in ACTS:
             report.begin(act.title)

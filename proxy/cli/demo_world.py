@@ -17,6 +17,7 @@ import yaml
 
 from proxy.cli.childprocess import Address, Line, LoggedProcess, free_port, is_ready
 from proxy.cli.sampleapp import LISTENING, MODULE
+from proxy.lab.keeper import Keeper
 from proxy.ops.ownmodule import package_command
 from proxy.tls.authority import Authority
 from proxy.tls.identityfiles import BUNDLE_FILE, CERT_FILE, KEY_FILE, Publication, write_svid
@@ -54,10 +55,11 @@ class RunningSidecar(NamedTuple):
 
 
 class World:
-    """Everything that runs. folder: empty, for configurations, certificates and logs."""
+    """Everything that runs. folder: empty, for configurations, certificates and logs; keeper: hears of each process"""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keeper: Keeper) -> None:
         self.folder = folder
+        self._keeper = keeper
         self._running = ExitStack()
         now = datetime.now(UTC)
         self.authority = Authority.create(TRUST_DOMAIN, now=now, lifetime_s=LIFETIME_S)
@@ -158,6 +160,7 @@ class World:
 
     def _start(self, name: str, argv: list[str], log: str) -> LoggedProcess:
         process = LoggedProcess(name, argv, self.folder / log)
+        self._keeper.note(process.process.pid)
         self._running.callback(process.kill)
         return process
 

@@ -2,8 +2,9 @@
 A running `dev`: the sidecar and, where there is no --upstream, the sample app as children; the SVIDs renewed meanwhile.
 
 The sidecar logs to this terminal itself. It is in a process group of its own, so that Ctrl-C reaches only this process,
-which asks it once to drain; a second Ctrl-C is passed on as well and ends it at once. Renewal goes by the wall clock,
-looked at every few seconds: a laptop that slept through half a life renews as soon as it wakes.
+which asks it once to drain; a second Ctrl-C is passed on as well and ends it at once. Where this process is killed, its
+keeper (lab/keeper.py) asks, and leaves the state as it is. Renewal goes by the wall clock, looked at every few seconds:
+a laptop that slept through half a life renews as soon as it wakes.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from proxy.core.config import Mode, TcpAddress, UnixAddress, UpstreamAddress
 from proxy.core.configfile import ConfigFaults
 from proxy.core.reasons import Rejected
 from proxy.core.spiffe import IdPattern, SpiffeId
+from proxy.lab.keeper import Keeper
 from proxy.ops.configsource import read_config_file
 from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.identityfiles import write_atomically
@@ -107,10 +109,14 @@ class DevServer:
         self._admin = choose_address(self._plan.admin, may_move=self._plan.admin_may_move, option="--admin")
         self._renew()
         with contextlib.ExitStack() as stack:
+            try:
+                keeper = stack.enter_context(contextlib.closing(Keeper(None)))
+            except OSError as error:
+                raise DevFault(f"no process can be started here: {error.strerror}") from None
             upstream = self._plan.upstream or self._start_sample_app(stack)
             self._write_config(upstream)
             with asyncio.Runner() as runner:
-                return runner.run(self._serve(upstream))
+                return runner.run(self._serve(upstream, keeper))
 
     def _renew(self) -> None:
         """Write new SVIDs. Raises: DevFault."""
@@ -171,7 +177,7 @@ class DevServer:
         except ConfigFaults as faults:
             raise DevFault(f"this cannot be configured:\n{faults}") from None
 
-    async def _serve(self, upstream: UpstreamAddress) -> int:
+    async def _serve(self, upstream: UpstreamAddress, keeper: Keeper) -> int:
         self._stirred = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -182,6 +188,7 @@ class DevServer:
             env=package_environment(),
             process_group=0,
         )
+        keeper.note(sidecar.pid)
         status, lost = 1, None
         async with asyncio.TaskGroup() as tasks:
             ended = tasks.create_task(self._note_end(sidecar))

@@ -2,7 +2,7 @@
 What ends the servers of a run and removes its folder when the run itself no longer can, because it was killed (SIGKILL,
 the kernel's want of memory): keys are in that folder, and a server would stay for ever.
 
-    python -P -m proxy.lab.keeper FOLDER     started by Keeper, for a Testbed
+    python -P -m proxy.lab.keeper [FOLDER]     started by Keeper, for a Testbed, `demo`, `dev` and bench/
 
 A process of its own, in a group of its own, which hears on its stdin which processes there are. The end of stdin says
 that the run has ended, by whatever means; what is still there then is asked to end, and killed where it does not. Each
@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from proxy.ops.ownmodule import package_command, package_environment
@@ -30,12 +30,16 @@ _CLOSE_S = 5.0
 
 
 class Keeper:
-    """Watches over a folder and what is noted: ends and removes them when this process ends and has not closed it."""
+    """
+    Watches over a folder and what is noted: ends and removes them when this process ends and has not closed it.
 
-    def __init__(self, folder: Path) -> None:
+    folder: None where it is to stay, as a state or what was to be kept
+    """
+
+    def __init__(self, folder: Path | None) -> None:
         """Start it. Raises: OSError"""
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            package_command(MODULE, str(folder.resolve())),
+            package_command(MODULE, *([] if folder is None else [str(folder.resolve())])),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -100,5 +104,10 @@ def _living(held: dict[int, int]) -> list[int]:
     return [pid for pid, descriptor in held.items() if descriptor not in ended]
 
 
+def _remove(folders: Sequence[str]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 if __name__ == "__main__":
-    keep(sys.stdin.buffer, lambda: shutil.rmtree(sys.argv[1], ignore_errors=True))
+    keep(sys.stdin.buffer, lambda: _remove(sys.argv[1:]))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from proxy.cli.devserver import choose_address
@@ -20,6 +21,7 @@ from proxy.cli.main import main
 from proxy.core.config import TcpAddress
 from proxy.ops.ownmodule import package_command, package_environment
 from tests.e2e.waiting import PATIENCE_S, Address, free_address, text_of, until
+from tests.e2e.workers import is_gone
 
 
 class Dev:
@@ -115,6 +117,17 @@ def test_svids_are_renewed_on_disk_and_taken_up_while_it_serves(dev: Callable[..
     one.said("generation=3")
     assert one.ask()["caller"] == "spiffe://dev.local/ns/dev/sa/client"
     assert "is late" not in one.err.read_text()
+
+
+def test_a_dev_that_is_killed_leaves_its_state_and_no_child_behind(dev: Callable[..., Dev], tmp_path: Path) -> None:
+    one = dev()
+    one.lines()
+    children = [child.pid for child in psutil.Process(one.process.pid).children()]
+    assert len(children) == 3  # the keeper, the service and its sidecar
+    assert one.end(signal.SIGKILL) == -signal.SIGKILL
+    until(lambda: all(is_gone(child) for child in children), "its children have ended")
+    assert "drained" in one.err.read_text()
+    assert (tmp_path / ".mtls-sidecar-dev" / "client" / "tls.key").exists()
 
 
 def test_a_reader_that_went_away_ends_it_quietly(tmp_path: Path) -> None:

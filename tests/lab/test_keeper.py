@@ -68,6 +68,15 @@ def test_a_keeper_that_is_closed_removes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "kept").exists()
 
 
+def test_a_keeper_of_no_folder_ends_what_was_noted(start: Start) -> None:
+    kept = start(WAITING)
+    one = Keeper(None)
+    one.note(kept.pid)
+    assert one._process.stdin is not None
+    one._process.stdin.close()  # as the kernel does where this process is killed
+    assert (kept.wait(10), one._process.wait(10)) == (-signal.SIGTERM, 0)
+
+
 def test_a_run_goes_on_without_its_keeper(tmp_path: Path) -> None:
     one = Keeper(tmp_path)
     one._process.kill()

@@ -1,0 +1,28 @@
+"""The processes of a run end with it, also where it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from tests.e2e.waiting import until
+from tests.e2e.workers import is_gone
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_run_that_is_killed_leaves_no_process_and_no_key_behind(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "bench", "quick", "--sides", "product", "--no-memory"]
+    with subprocess.Popen(argv, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}) as run:
+        until(
+            lambda: any(log.stat().st_size for log in tmp_path.glob("*/*-product.log")), "the sidecar says that it runs"
+        )
+        children = [child.pid for child in psutil.Process(run.pid).children()]
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
+    assert len(children) >= 3  # the keeper, the app and its sidecar; the client, too
+    until(lambda: all(is_gone(child) for child in children), "its children have ended")
+    assert list(tmp_path.iterdir()) == []

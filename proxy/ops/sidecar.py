@@ -340,7 +340,7 @@ class Sidecar:
                 on_poll_only=lambda why: self._log.warning("notice", detail=f"files are polled only: {why}"),
             )
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(watch.run())
+                watching = tasks.create_task(watch.keep_running(self._log.bug))
                 await asyncio.sleep(0)  # from here on changes are seen; those since the last reading are looked for
                 self._files_changed.set()
                 quiet, failed = True, False
@@ -365,5 +365,8 @@ class Sidecar:
     async def _keep_house(self, worker: Worker) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self._memory.look(len(worker.connections), worker.take_peak())
-            self._expiry.look(self._reloader.generation, self._clock())
+            try:
+                self._memory.look(len(worker.connections), worker.take_peak())
+                self._expiry.look(self._reloader.generation, self._clock())
+            except Exception as error:  # a bug of ours, as above
+                self._log.bug(error)

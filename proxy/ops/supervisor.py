@@ -254,7 +254,7 @@ class Supervisor:
                 on_poll_only=lambda why: self._log.warning("notice", detail=f"files are polled only: {why}"),
             )
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(watch.run())
+                watching = tasks.create_task(watch.keep_running(self._log.bug))
                 while self._config.identity.refresh_s == refresh_s:
                     with self._surviving():
                         await self._look_once(refresh_s or RETRY_S)

@@ -73,6 +73,16 @@ class FileWatch:
         # Watch descriptor -> the names that count in it; None: every event counts (the file itself).
         self._names: dict[int, set[str] | None] = {}
 
+    async def keep_running(self, report_bug: Callable[[BaseException], None]) -> None:
+        """Watch until cancelled. An exception of ours is reported and costs a pause: it must not end what serves."""
+        while True:
+            try:
+                await self.run()
+            except Exception as error:
+                report_bug(error)
+            await asyncio.sleep(self._poll_s or _DEFAULT_POLL_S)
+            self._on_change()  # the next run tells only what changes from its start on
+
     async def run(self) -> None:
         """Watch until cancelled. What changed before the first call is not reported."""
         known = self._stats()
@@ -212,7 +222,11 @@ class FileWatch:
 
 def _entries(path: str) -> Iterator[_Entry]:
     """The directory entries that decide where a path leads: the last two of it and of each link's target on the way."""
-    pending = [os.path.join(os.getcwd(), path).split("/")]
+    try:
+        # Not asked for where the path does not need it: the working directory of a process can be removed.
+        pending = [(path if path.startswith("/") else os.path.join(os.getcwd(), path)).split("/")]
+    except FileNotFoundError:
+        return  # the path starts at nothing, and leads nowhere
     current = "/"
     links = 0
     while pending:

@@ -245,6 +245,35 @@ async def test_symlinks_in_a_circle_and_impossible_names_are_only_missing(tmp_pa
         await changes.one_more()
 
 
+async def test_a_working_directory_that_is_removed_concerns_no_absolute_path(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    async with watching(folder / "tls.crt", Path("relative.pem")) as changes:
+        gone.rmdir()
+        for turn in range(ROTATIONS):
+            write_in_place(folder, turn)
+            await changes.one_more()
+
+
+async def test_a_bug_is_reported_and_watching_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bugs: list[BaseException] = []
+    changes = Changes()
+    watch = FileWatch([str(folder / "tls.crt")], changes, poll_s=0.005, settle_s=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr("proxy.ops.watcher._entries", lambda _path: 1 / 0)
+        task = asyncio.get_running_loop().create_task(watch.keep_running(bugs.append))
+        await changes.one_more()
+    assert isinstance(bugs[0], ZeroDivisionError)
+    write_in_place(folder, 0)
+    await changes.one_more()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_nothing_is_left_open_when_it_ends(folder: Path) -> None:
     write_in_place(folder, 0)
     with no_descriptor_leaked():

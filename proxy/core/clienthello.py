@@ -32,12 +32,14 @@ from proxy.core.reasons import Reason, Rejected
 
 MAX_HELLO_BYTES = 16384  # of the wire, record headers included: where the peeking ends. Real hellos are 0.2 to 2 KiB
 
-_HANDSHAKE_RECORD = 0x16
-_CLIENT_HELLO = 0x01
+HANDSHAKE_RECORD = 0x16
+CLIENT_HELLO = 0x01
+RECORD_HEADER_BYTES = 5
+MESSAGE_HEADER_BYTES = 4
+SESSION_ID_AT = 34  # in the message's body, behind the version and the random
+
 _MAJOR_VERSION = 3
-_RECORD_HEADER_BYTES = 5
-_MESSAGE_HEADER_BYTES = 4
-_HEADERS_BYTES = _RECORD_HEADER_BYTES + _MESSAGE_HEADER_BYTES
+_HEADERS_BYTES = RECORD_HEADER_BYTES + MESSAGE_HEADER_BYTES
 _OPENING = struct.Struct("!BBxHBBH")  # record type, version, length; message type and length, of three bytes
 _MAX_RECORD_BYTES = 16384  # RFC 8446 5.1; the allowance above it is for encrypted records, which no hello is
 _MIN_BODY_BYTES = 41  # version 2, random 32, session id 1, cipher suites 2 + 2, compression methods 1 + 1
@@ -112,7 +114,7 @@ class Plaintext(msgspec.Struct, frozen=True):
 
 def looks_like_tls(first: int) -> bool:
     """Whether a stream that begins with this byte (0 to 255) can be TLS: 0x16, a handshake record (RFC 8446 5.1)."""
-    return first == _HANDSHAKE_RECORD
+    return first == HANDSHAKE_RECORD
 
 
 def detect(
@@ -157,11 +159,11 @@ def begins_client_hello(data: bytes) -> bool:
         return False
     record, major, record_bytes, message, high, low = _OPENING.unpack_from(data)
     return bool(
-        record == _HANDSHAKE_RECORD
+        record == HANDSHAKE_RECORD
         and major == _MAJOR_VERSION
-        and message == _CLIENT_HELLO
+        and message == CLIENT_HELLO
         and (high << 16 | low) < MAX_HELLO_BYTES - _HEADERS_BYTES
-        and _MESSAGE_HEADER_BYTES <= record_bytes <= _MAX_RECORD_BYTES
+        and MESSAGE_HEADER_BYTES <= record_bytes <= _MAX_RECORD_BYTES
     )
 
 
@@ -197,15 +199,15 @@ def _reassemble(data: memoryview, last: NeedMore) -> bytes | NeedMore:
     while True:
         glued = len(message)
         length = _record_length(data, at)
-        end = at + _RECORD_HEADER_BYTES + length if length else at  # a header that is not whole counts as not begun
-        message += data[at + _RECORD_HEADER_BYTES : end]  # Python cuts the slice where the data ends
+        end = at + RECORD_HEADER_BYTES + length if length else at  # a header that is not whole counts as not begun
+        message += data[at + RECORD_HEADER_BYTES : end]  # Python cuts the slice where the data ends
         if wanted <= _JUDGED_EARLY_BYTES:
             wanted = _wanted(message)
         missing = wanted - len(message)
         if missing <= 0:
-            return bytes(message[_MESSAGE_HEADER_BYTES:wanted])
+            return bytes(message[MESSAGE_HEADER_BYTES:wanted])
         in_later_records = missing - min(missing, max(end - have, 0))
-        headers = _RECORD_HEADER_BYTES * -(-in_later_records // _MAX_RECORD_BYTES)
+        headers = RECORD_HEADER_BYTES * -(-in_later_records // _MAX_RECORD_BYTES)
         at_least = min(have, end) + missing + headers
         if at_least > MAX_HELLO_BYTES:
             raise Rejected(Reason.HELLO_TOO_LONG, f"the ClientHello takes more than {MAX_HELLO_BYTES} bytes")
@@ -216,10 +218,10 @@ def _reassemble(data: memoryview, last: NeedMore) -> bytes | NeedMore:
 
 def _record_length(data: memoryview, at: int) -> int:
     """Judge as much as is there of the record header at `at`; its length field, or 0 while it is not whole."""
-    header = bytes(data[at : at + _RECORD_HEADER_BYTES])
+    header = bytes(data[at : at + RECORD_HEADER_BYTES])
     if header[:3] not in _RECORD_STARTS:
         raise _not_tls(_describe_record(header, at))
-    if len(header) < _RECORD_HEADER_BYTES:
+    if len(header) < RECORD_HEADER_BYTES:
         return 0
     length = header[3] << 8 | header[4]
     if length == 0:  # forbidden for handshake records, and an endless row of them would never get on
@@ -231,7 +233,7 @@ def _record_length(data: memoryview, at: int) -> int:
 
 def _describe_record(header: bytes, at: int) -> str:
     """Say what is wrong with a record header whose type or version is."""
-    if header[0] == _HANDSHAKE_RECORD:
+    if header[0] == HANDSHAKE_RECORD:
         return f"the record at byte {at} has version 0x{header[1:3].hex()}, not 0x0301 to 0x0303"
     where = f"the record at byte {at} has type" if at else "the first byte is"
     return f"{where} 0x{header[0]:02x}, not 0x16 (a handshake record)"
@@ -242,18 +244,18 @@ def _wanted(message: bytearray) -> int:
     size = len(message)
     if size == 0:
         return 1
-    if message[0] != _CLIENT_HELLO:
+    if message[0] != CLIENT_HELLO:
         raise _not_tls(f"the first handshake message has type {message[0]}, not ClientHello (1)")
-    if size < _MESSAGE_HEADER_BYTES:
+    if size < MESSAGE_HEADER_BYTES:
         return _JUDGED_EARLY_BYTES
-    length = int.from_bytes(message[1:_MESSAGE_HEADER_BYTES], "big")
+    length = int.from_bytes(message[1:MESSAGE_HEADER_BYTES], "big")
     if length < _MIN_BODY_BYTES:
         raise _not_tls(f"a ClientHello of {length} bytes cannot be: the shortest has {_MIN_BODY_BYTES}")
-    if _MESSAGE_HEADER_BYTES + length > MAX_HELLO_BYTES:  # said at once, before the version: nothing can shorten it
+    if MESSAGE_HEADER_BYTES + length > MAX_HELLO_BYTES:  # said at once, before the version: nothing can shorten it
         raise Rejected(Reason.HELLO_TOO_LONG, f"the ClientHello claims {length} bytes, more than {MAX_HELLO_BYTES}")
-    if size > _MESSAGE_HEADER_BYTES and message[_MESSAGE_HEADER_BYTES] != 3:
-        raise _not_tls(f"the ClientHello has major version {message[_MESSAGE_HEADER_BYTES]}, not 3")
-    return _JUDGED_EARLY_BYTES if size < _JUDGED_EARLY_BYTES else _MESSAGE_HEADER_BYTES + length
+    if size > MESSAGE_HEADER_BYTES and message[MESSAGE_HEADER_BYTES] != 3:
+        raise _not_tls(f"the ClientHello has major version {message[MESSAGE_HEADER_BYTES]}, not 3")
+    return _JUDGED_EARLY_BYTES if size < _JUDGED_EARLY_BYTES else MESSAGE_HEADER_BYTES + length
 
 
 # The message: vectors with a length before them, each of which must fill exactly what holds it.
@@ -262,7 +264,7 @@ def _wanted(message: bytearray) -> int:
 def _parse_body(body: bytes) -> ClientHello:
     """Read a whole ClientHello body."""
     legacy_version = body[0] << 8 | body[1]
-    session_id, at = _vector(body, 34, 1)
+    session_id, at = _vector(body, SESSION_ID_AT, 1)
     suites, at = _vector(body, at, 2)
     compressions, at = _vector(body, at, 1)
     if len(session_id) > 32 or not suites or len(suites) % 2 or not compressions:

@@ -14,12 +14,15 @@ import struct
 
 import msgspec
 
+from proxy.core.clienthello import (
+    CLIENT_HELLO,
+    HANDSHAKE_RECORD,
+    MESSAGE_HEADER_BYTES,
+    RECORD_HEADER_BYTES,
+    SESSION_ID_AT,
+)
 from proxy.core.tlsnumbers import GREASE, SIGNALS
 
-_RECORD_HEADER_BYTES = 5
-_MESSAGE_HEADER_BYTES = 4
-_HANDSHAKE_RECORD, _CLIENT_HELLO = 0x16, 0x01
-_SESSION_ID_AT = 34  # behind the version and the random
 _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _SUPPORTED_VERSIONS = 10, 13, 43
 _TLS12 = 0x0303
 
@@ -49,7 +52,7 @@ def read_offer(body: bytes, *, is_whole: bool = True) -> Offer:
     is_whole: whether the body is all there, so that an extension that is not in it was not sent
     Source:   RFC 8446 4.1.2, 4.2.1, 4.2.3, 4.2.7; RFC 5246 7.4.1.4.1
     """
-    _, at = _vector(body, _SESSION_ID_AT, 1)
+    _, at = _vector(body, SESSION_ID_AT, 1)
     suites, at = _vector(body, at, 2)
     _, at = _vector(body, at, 1)
     extensions = _extensions(body, at)
@@ -74,14 +77,14 @@ def read_opening(data: bytes) -> Offer:
     """Read what was peeked of a stream that begins with a ClientHello, record headers included. Never raises."""
     message = bytearray()
     at = 0
-    while at + _RECORD_HEADER_BYTES <= len(data) and data[at] == _HANDSHAKE_RECORD:
-        end = at + _RECORD_HEADER_BYTES + int.from_bytes(data[at + 3 : at + 5], "big")
-        message += data[at + _RECORD_HEADER_BYTES : end]
+    while at + RECORD_HEADER_BYTES <= len(data) and data[at] == HANDSHAKE_RECORD:
+        end = at + RECORD_HEADER_BYTES + int.from_bytes(data[at + 3 : at + 5], "big")
+        message += data[at + RECORD_HEADER_BYTES : end]
         at = end
-    if len(message) < _MESSAGE_HEADER_BYTES or message[0] != _CLIENT_HELLO:
+    if len(message) < MESSAGE_HEADER_BYTES or message[0] != CLIENT_HELLO:
         return Offer()
-    end = _MESSAGE_HEADER_BYTES + int.from_bytes(message[1:_MESSAGE_HEADER_BYTES], "big")
-    return read_offer(bytes(message[_MESSAGE_HEADER_BYTES:end]), is_whole=len(message) >= end)
+    end = MESSAGE_HEADER_BYTES + int.from_bytes(message[1:MESSAGE_HEADER_BYTES], "big")
+    return read_offer(bytes(message[MESSAGE_HEADER_BYTES:end]), is_whole=len(message) >= end)
 
 
 def _extensions(body: bytes, at: int) -> dict[int, bytes]:

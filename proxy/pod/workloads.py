@@ -145,17 +145,32 @@ def _list(task: Task, value: Json) -> Outcome:
     items: list[object] = []
     reports: list[Report] = []
     faults: list[str] = []
-    for item in without_generated(value["items"]):
+    whole = [_with_kind(value, item) for item in value["items"]]
+    added = {
+        id(one): one.keys() - item.keys() for one, item in zip(whole, value["items"], strict=True) if one is not item
+    }
+    for item in without_generated(whole):
         try:
             outcome = carry_out(task, item)
         except Refused as refused:
             faults += refused.sentences
             continue
-        items += [*outcome.before, outcome.value]
+        made = outcome.value
+        if id(item) in added:
+            made = {key: inner for key, inner in made.items() if key not in added[id(item)]}
+        items += [*outcome.before, made]
         reports += outcome.reports
     if faults:
         raise Refused(faults)
     return Outcome(value | {"items": items}, (), tuple(reports))
+
+
+def _with_kind(value: Json, item: object) -> Any:
+    """An item as it is meant: one of a PodList may leave its kind out, and kubectl takes it from the list."""
+    kind = str(value["kind"]).removesuffix("List")
+    if not kind or not isinstance(item, dict) or item.get("kind"):
+        return item
+    return {"apiVersion": value.get("apiVersion"), "kind": kind} | item
 
 
 def without_generated(values: list[Any]) -> Iterator[Any]:
@@ -192,7 +207,8 @@ def _config_map_name(value: Json) -> str:
     name = _mapping(value, "metadata").get("name")
     if not isinstance(name, str) or not name:
         raise Refused(["It has no metadata.name, which its ConfigMap would be named after; use annotations instead."])
-    whole = f"{name}-{SIDECAR}"
+    # With the kind: a CronJob beside the Deployment of its name would otherwise have its policy, or give it its own.
+    whole = f"{name}-{str(value['kind']).lower()}-{SIDECAR}"
     if len(whole) > MAX_NAME_CHARS:
         raise Refused([f"The name of its ConfigMap would have {len(whole)} characters; the most is {MAX_NAME_CHARS}."])
     return whole

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from proxy.pod.refusal import Refused
 from proxy.pod.settings import Settings
@@ -88,6 +89,25 @@ def test_a_config_map_before_json_has_a_line_of_its_own_for_the_marker(end: str)
     out = inject(text, to_config_map=True)
     assert [json.loads(part)["kind"] for part in out.split("\n---\n")] == ["ConfigMap", "Pod"]
     assert (inject(out, to_config_map=True), uninject(out)) == (out, text)
+
+
+def test_each_kind_has_a_config_map_of_its_own() -> None:
+    body = "apiVersion: apps/v1\nmetadata: {name: a}\nspec: {template: {spec: {containers: [{name: app}]}}}\n"
+    out = inject(f"kind: Deployment\n{body}---\nkind: StatefulSet\n{body}", to_config_map=True)
+    names = [one["metadata"]["name"] for one in yaml.safe_load_all(out) if one["kind"] == "ConfigMap"]
+    assert names == ["a-deployment-mtls-sidecar", "a-statefulset-mtls-sidecar"]
+
+
+@pytest.mark.parametrize("to_config_map", [False, True])
+def test_items_without_a_kind_have_the_kind_of_their_list(to_config_map: bool) -> None:
+    item = {"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": [APP]}}}}
+    text = json.dumps({"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [item, None]}) + "\n"
+    out = inject(text, to_config_map=to_config_map)
+    *config_maps, injected, nothing = json.loads(out)["items"]
+    assert [one["kind"] for one in config_maps] == ["ConfigMap"] * to_config_map
+    assert injected["spec"]["template"]["spec"]["initContainers"]
+    assert (injected.keys(), nothing) == (item.keys(), None)
+    assert (inject(out, to_config_map=to_config_map), uninject(out)) == (out, text)
 
 
 @pytest.mark.parametrize(

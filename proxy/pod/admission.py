@@ -3,7 +3,8 @@ One admission review: the API server's question about a Pod, and our answer, as 
 
 Nothing is written anywhere, so a dry run is answered like any other review, and the same question has the same answer.
 Asked about anything but the creation of a Pod, the answer is yes without a change. A Pod that carries the record of an
-injection was injected before (by the command, or by us: the API server may ask twice) and is let be.
+injection and the containers of it was injected before (by the command, or by us: the API server may ask twice) and is
+let be. A record alone protects nobody: a Pod that was copied without its sidecar gets one.
 
 A Pod that cannot be injected is denied with the sentences that say why, unless the operator prefers a warning: whoever
 wants it unprotected can say so on the Pod.
@@ -23,7 +24,7 @@ from proxy.pod.jsonpatch import difference
 from proxy.pod.podshape import Json, check_shape
 from proxy.pod.refusal import Refused
 from proxy.pod.settings import PREFIX, Settings, wants_injection
-from proxy.pod.uninjection import is_injected
+from proxy.pod.uninjection import has_sidecar, is_injected
 
 API_VERSION = "admission.k8s.io/v1"
 MAX_REVIEW_BYTES = 3 * 1024 * 1024  # the most that the API server itself takes for one object
@@ -83,7 +84,7 @@ def answer_review(body: bytes, defaults: Settings, on_refusal: OnRefusal) -> Ans
 def _inject(uid: str, value: Json, what: str, defaults: Settings) -> Answer:
     check_shape(value)
     metadata = value.get("metadata") or {}
-    if is_injected(metadata) and wants_injection(metadata) is not False:
+    if is_injected(metadata) and wants_injection(metadata) is not False and has_sidecar(value):
         return _allow(uid, Verdict.LEFT_ALONE, what)
     made = inject(value, defaults, owner_kind=_owner_kind(metadata))
     operations = difference(value, made.pod)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.pod.podshape import Json
+from proxy.pod.podshape import Json, containers_of
 from proxy.pod.probes import HANDLERS, Place, restore_probe
 from proxy.pod.refusal import Refused
 from proxy.pod.settings import STATUS
@@ -46,6 +46,12 @@ class Status:
 def is_injected(metadata: Json) -> bool:
     """Whether the Pod carries a record."""
     return STATUS in (metadata.get("annotations") or {})
+
+
+def has_sidecar(pod: Json) -> bool:
+    """Whether all containers that a record names are there. Raises: Refused where the record is damaged."""
+    there = {container["name"] for _, _, container in containers_of(pod["spec"])}
+    return there.issuperset(read_status(pod["metadata"]).containers)
 
 
 def read_status(metadata: Json) -> Status:

@@ -82,6 +82,20 @@ def test_other_questions_are_answered_with_yes_and_no_change(value: object, more
     assert (said.verdict, response(said)) == (Verdict.LEFT_ALONE, {"uid": "u-1", "allowed": True})
 
 
+@pytest.mark.parametrize("gone", ["mtls-sidecar", "mtls-sidecar-intercept"])
+def test_the_record_of_an_injection_does_not_stand_for_the_sidecar(gone: str) -> None:
+    whole = inject(pod(), settings()).pod
+    copied = json.loads(json.dumps(whole))
+    copied["spec"]["initContainers"] = [one for one in whole["spec"]["initContainers"] if one["name"] != gone]
+    said = answer(copied)
+    assert (said.verdict, patched(copied, said)) == (Verdict.INJECTED, whole)
+
+
+def test_a_record_that_nobody_can_read_is_denied() -> None:
+    said = answer(pod(annotations={"mtls-sidecar.io/status": "injected"}))
+    assert (said.verdict, "is damaged" in response(said)["status"]["message"]) == (Verdict.DENIED, True)
+
+
 def test_a_pod_that_cannot_be_injected_is_denied_with_every_reason_and_the_way_out() -> None:
     said = answer(pod(app(name="istio-proxy"), hostNetwork=True))
     status = response(said)["status"]

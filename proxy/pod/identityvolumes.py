@@ -11,6 +11,7 @@ Only the sidecar mounts it (and spiffe-helper, who writes it): whoever can read 
 
 from dataclasses import dataclass
 
+from proxy.pod.containerresources import helper_resources
 from proxy.pod.names import (
     BUNDLE_VOLUME,
     BUNDLES_PATH,
@@ -93,7 +94,7 @@ def _spire(settings: Settings, section: Json, volumes: list[Json], mounts: list[
         "name": SPIFFE_HELPER,
         "image": settings.spiffe_helper_image,
         "args": ["-config", f"{HELPER_CONFIG_PATH}/{HELPER_CONFIG_FILE}"],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "resources": helper_resources(settings),
         "securityContext": restricted(),
         "volumeMounts": [
             {"name": WORKLOAD_API_VOLUME, "mountPath": WORKLOAD_API_PATH, "readOnly": True},

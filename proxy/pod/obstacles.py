@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from proxy.core.config import Mode
+from proxy.pod.containerresources import loses_guarantee
 from proxy.pod.names import ADMIN_PORT, CONTAINERS, GID, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, UID
 from proxy.pod.podshape import Json, containers_of
 from proxy.pod.portplan import PortPlan
@@ -95,6 +96,11 @@ def notes(metadata: Json, spec: Json, settings: Settings, plan: PortPlan) -> Ite
         yield (
             "Warning: shareProcessNamespace lets a container that runs as root read the sidecar's files, its key "
             "included, through /proc."
+        )
+    if loses_guarantee(spec, settings):
+        yield (
+            "Warning: the Pod is of the QoS class Guaranteed, and Burstable with this sidecar: set `cpu-limit` to "
+            "`cpu-request`, and `memory-limit` to `memory-request`, to keep it."
         )
     if settings.intercept and settings.exclude_inbound_ports:
         yield "Warning: excluded inbound ports are reachable in plaintext, by anybody, whatever the mode."

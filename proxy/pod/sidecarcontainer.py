@@ -7,6 +7,7 @@ first ordinary container; kubelet starts containers in order and waits for a pos
 others until the sidecar is ready.
 """
 
+from proxy.pod.containerresources import sidecar_resources
 from proxy.pod.names import (
     CONFIG_FILE,
     CONFIG_PATH,
@@ -62,7 +63,7 @@ def sidecar_container(settings: Settings, plan: PortPlan, mounts: tuple[Json, ..
         "startupProbe": {"httpGet": _get("/ready"), "periodSeconds": 1, "failureThreshold": START_S},
         "readinessProbe": {"httpGet": _get("/ready"), "periodSeconds": 5},
         "livenessProbe": {"httpGet": _get("/live"), "periodSeconds": 10},
-        "resources": _resources(settings),
+        "resources": sidecar_resources(settings),
         "securityContext": restricted(),
         "volumeMounts": [{"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True}, *mounts],
     }
@@ -75,7 +76,7 @@ def intercept_container(settings: Settings, plan: PortPlan) -> Json:
         container["imagePullPolicy"] = settings.image_pull_policy
     return container | {
         "args": ["intercept", "apply", *_rules(settings, plan)],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "resources": sidecar_resources(settings),
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -117,13 +118,3 @@ def _option(name: str, value: str) -> list[str]:
 
 def _get(path: str) -> Json:
     return {"path": path, "port": HEALTH_PORT}
-
-
-def _resources(settings: Settings) -> Json:
-    requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
-    limits = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    wanted = {
-        "requests": {name: amount for name, amount in requests.items() if amount},
-        "limits": {name: amount for name, amount in limits.items() if amount},
-    }
-    return {name: amounts for name, amounts in wanted.items() if amounts}

@@ -390,6 +390,45 @@ def test_a_record_that_names_what_is_not_there_takes_nothing_else_away() -> None
         uninject(once)
 
 
+def limits_of(value: Json, part: str) -> dict[str, Json]:
+    return {one["name"]: one["resources"][part] for one in value["spec"]["initContainers"]}
+
+
+def test_a_quota_that_asks_for_cpu_limits_can_be_met() -> None:
+    value = inject(pod(), settings(identity="spiffe-csi", cpu_limit="2")).pod
+    limits = {name: one["cpu"] for name, one in limits_of(value, "limits").items()}
+    assert limits == {"mtls-sidecar-intercept": "2", "mtls-sidecar-spiffe-helper": "100m", "mtls-sidecar": "2"}
+    asked = {name: one["cpu"] for name, one in limits_of(value, "requests").items()}
+    assert asked == {"mtls-sidecar-intercept": "50m", "mtls-sidecar-spiffe-helper": "10m", "mtls-sidecar": "50m"}
+
+
+GUARANTEED = {"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}
+
+
+def test_a_guaranteed_pod_can_stay_guaranteed() -> None:
+    keeping = settings(identity="spiffe-csi", cpu_limit="50m", memory_limit="64Mi")
+    made = inject(pod(app(resources=GUARANTEED)), keeping)
+    assert limits_of(made.pod, "limits") == limits_of(made.pod, "requests")
+    assert "Guaranteed" not in "\n".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("resources", "is_told"),
+    [
+        (GUARANTEED, True),
+        ({"limits": GUARANTEED["limits"]}, True),
+        (GUARANTEED | {"requests": {"cpu": "0.5"}}, False),
+        ({"limits": {"cpu": "1"}}, False),
+        ({}, False),
+        (None, False),
+        ({"limits": 1, "requests": [1]}, False),
+    ],
+)
+def test_a_pod_that_is_guaranteed_no_more_is_warned_of(resources: object, is_told: bool) -> None:
+    notes = inject(pod(app(resources=resources)), settings()).notes
+    assert any("QoS class Guaranteed" in note for note in notes) is is_told
+
+
 def test_what_should_be_known_is_among_the_notes() -> None:
     notes = "\n".join(inject(pod(shareProcessNamespace=True), settings(exclude_inbound_ports="1")).notes)
     for words in ("shareProcessNamespace lets", "excluded inbound ports are reachable in plaintext", "native sidecar"):

@@ -189,7 +189,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.UPSTREAM_UNRESOLVED: Explanation(
         Kind.REJECTED,
-        "The upstream's host name has no address.",
+        "The upstream's host name has no address, or nobody answers for it.",
         "Check the spelling and the namespace in the name, then DNS from this Pod.",
     ),
     Reason.UPSTREAM_REJECTED_US: Explanation(

@@ -194,7 +194,8 @@ async def _dial(connection: Connection, permit: Permit) -> socket.SocketType:
     deps, service = connection.deps, connection.service
     connection.phase = Phase.DIALING
     started_at = deps.loop.time()
-    dialed = await dialer.dial(deps.readiness, permit, connection.target, connection.timeouts.connect_s)
+    connect_s = connection.timeouts.connect_s
+    dialed = await dialer.dial(deps.readiness, deps.resolver, permit, connection.target, connect_s)
     connection.has_dialed(dialed.sock, dialed.address)
     deps.observer.emit(Dialed(service.listener, dialed.address, deps.loop.time() - started_at))
     return dialed.sock

@@ -1,7 +1,7 @@
 """
 From a Permit to a connected socket: no permit, no dial.
 
-A name is looked up at every dial (the loop's resolver; Kubernetes changes addresses under a name), and every address is
+A name is looked up at every dial (net/resolver.py; Kubernetes changes addresses under a name), and every address is
 tried in happy-eyeballs order (RFC 8305, by aiohappyeyeballs) until one answers or the deadline is over. An IP literal
 and a unix path skip all that: for the app beside us, the ordinary case, a dial is one system call, since the loopback
 handshake is over when `connect` returns.
@@ -20,6 +20,7 @@ from proxy.core.config import TcpAddress, UnixAddress, UpstreamAddress
 from proxy.core.policy import Permit
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.readiness import Readiness, deadline_in
+from proxy.net.resolver import AddressInfo, Resolver
 
 HAPPY_EYEBALLS_DELAY_S = 0.25  # RFC 8305 5: how long an address may keep the next one waiting
 
@@ -35,7 +36,9 @@ class Dialed(NamedTuple):
     address: str
 
 
-async def dial(readiness: Readiness, permit: Permit, target: UpstreamAddress, connect_s: float) -> Dialed:
+async def dial(
+    readiness: Readiness, resolver: Resolver, permit: Permit, target: UpstreamAddress, connect_s: float
+) -> Dialed:
     """
     Connect to the upstream of the permit's listener.
 
@@ -46,7 +49,7 @@ async def dial(readiness: Readiness, permit: Permit, target: UpstreamAddress, co
         raise TypeError("dial takes a Permit")
     try:
         if (direct := _direct(target)) is None:
-            return await _connect_by_name(readiness.loop, target, connect_s)
+            return await _connect_by_name(readiness.loop, resolver, target, connect_s)
         family, address, words = direct
         sock = socket.SocketType(family, _STREAM)  # as for what is accepted (net/listener.py)
         if not _BEGINS_NONBLOCKING:
@@ -106,18 +109,26 @@ def _is_connected(sock: socket.SocketType) -> bool:
     return True
 
 
-async def _connect_by_name(loop: asyncio.AbstractEventLoop, target: UpstreamAddress, connect_s: float) -> Dialed:
+async def _connect_by_name(
+    loop: asyncio.AbstractEventLoop, resolver: Resolver, target: UpstreamAddress, connect_s: float
+) -> Dialed:
     assert isinstance(target, TcpAddress), "a path needs no look-up"
-    async with asyncio.timeout(connect_s or None):
-        try:
-            infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise Rejected(Reason.UPSTREAM_UNRESOLVED, f"{target.host}: {error.strerror}") from None
-        if not infos:
-            raise Rejected(Reason.UPSTREAM_UNRESOLVED, f"{target.host} has no address")
-        sock = await aiohappyeyeballs.start_connection(
-            infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=loop
-        )
+    infos: list[AddressInfo] | None = None
+    try:
+        async with asyncio.timeout(connect_s or None):
+            infos = await resolver.addresses(target.host, target.port)
+            if not infos:
+                raise Rejected(Reason.UPSTREAM_UNRESOLVED, f"{target.host} has no address")
+            sock = await aiohappyeyeballs.start_connection(
+                infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=loop
+            )
+    except socket.gaierror as error:
+        raise Rejected(Reason.UPSTREAM_UNRESOLVED, f"{target.host}: {error.strerror}") from None
+    except TimeoutError:
+        if infos is not None:
+            raise
+        silent = f"{target.host}: its look-up was not over within {connect_s:g} s (is the name server reachable?)"
+        raise Rejected(Reason.UPSTREAM_UNRESOLVED, silent) from None
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Dialed(sock, format_address(sock.getpeername()))

@@ -22,6 +22,7 @@ from proxy.net.dialer import format_address
 from proxy.net.listener import Acceptor
 from proxy.net.readiness import readiness_of
 from proxy.net.recheck import Verdicts, recheck
+from proxy.net.resolver import Resolver
 from proxy.net.route import Router
 from proxy.net.sockets import ListeningSocket
 from proxy.net.splice import Pipe
@@ -50,9 +51,11 @@ class Worker:
         self._store = store
         self._router = Router()
         self._pipe = Pipe()
+        self._resolver = Resolver(loop)
         self._deps = Deps(
             loop,
             readiness_of(loop),
+            self._resolver,
             Scratch(),
             Deadlines(loop),
             observer,
@@ -253,6 +256,7 @@ class Worker:
         if left:
             await self._idle.wait()
         self._pipe.close()
+        self._resolver.close()
         return len(left)
 
     def _stop_accepting(self, direction: Direction) -> None:

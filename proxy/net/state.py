@@ -20,6 +20,7 @@ from proxy.core.reasons import Reason
 from proxy.net.deadlines import Deadlines
 from proxy.net.readiness import Readiness
 from proxy.net.relay import Outcome, Relay
+from proxy.net.resolver import Resolver
 from proxy.net.route import End, Routed, Router, end_of
 from proxy.net.splice import Pipe
 from proxy.tls.channel import PlainChannel, Scratch
@@ -47,6 +48,7 @@ class Deps:
 
     loop: asyncio.AbstractEventLoop
     readiness: Readiness
+    resolver: Resolver
     scratch: Scratch
     deadlines: Deadlines
     observer: Observer

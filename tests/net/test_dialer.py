@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from proxy.core.policy import Permit, permit_plaintext
 from proxy.core.reasons import Reason, Rejected
 from proxy.net.dialer import Dialed, dial, format_address
 from proxy.net.readiness import Readiness
+from proxy.net.resolver import AddressInfo, Resolver
 from tests.net.rig import World
 from tests.tls.pairs import INBOUND
 
@@ -20,9 +23,14 @@ def permit() -> Permit:
     return permit_plaintext(INBOUND, Mode.DISABLE)
 
 
+def waiting_for(names: Callable[[str, int], list[AddressInfo]] | None = None) -> tuple[Readiness, Resolver]:
+    loop = asyncio.get_running_loop()
+    return Readiness(loop), Resolver(loop, names) if names is not None else Resolver(loop)
+
+
 async def dialed(world: World, target: TcpAddress | UnixAddress, connect_s: float = 5.0) -> Dialed | Reason:
     try:
-        found = await dial(Readiness(asyncio.get_running_loop()), permit(), target, connect_s)
+        found = await dial(*waiting_for(), permit(), target, connect_s)
     except Rejected as rejected:
         return rejected.reason
     world.keep(found.sock)
@@ -32,7 +40,7 @@ async def dialed(world: World, target: TcpAddress | UnixAddress, connect_s: floa
 async def test_without_a_permit_nothing_is_dialed(world: World) -> None:
     listening = world.listening()
     with pytest.raises(TypeError):
-        await dial(Readiness(asyncio.get_running_loop()), object(), TcpAddress(*listening.getsockname()), 1.0)  # type: ignore[arg-type]
+        await dial(*waiting_for(), object(), TcpAddress(*listening.getsockname()), 1.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -88,8 +96,8 @@ async def test_a_dial_that_is_cancelled_leaves_nothing(world: World, host: str) 
     """The fixture counts the sockets."""
     listening = world.listening(backlog=0)
     fill(world, listening)
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(dial(Readiness(loop), permit(), TcpAddress(host, listening.getsockname()[1]), 0))
+    dialing = dial(*waiting_for(), permit(), TcpAddress(host, listening.getsockname()[1]), 0)
+    task = asyncio.get_running_loop().create_task(dialing)
     done, _ = await asyncio.wait([task], timeout=0.1)
     assert not done
     task.cancel()
@@ -98,16 +106,12 @@ async def test_a_dial_that_is_cancelled_leaves_nothing(world: World, host: str) 
 
 
 class Names:
-    """A loop whose resolver answers as told."""
+    """A system's resolver that answers as told."""
 
     def __init__(self, answer: list[tuple[str, int]] | Exception) -> None:
-        self._loop = asyncio.get_running_loop()
         self._answer = answer
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._loop, name)
-
-    async def getaddrinfo(self, host: str, port: int, **_: object) -> list[object]:
+    def __call__(self, _host: str, _port: int) -> list[AddressInfo]:
         if isinstance(self._answer, Exception):
             raise self._answer
         kinds = [(socket.AF_INET6 if ":" in ip else socket.AF_INET, (ip, at)) for ip, at in self._answer]
@@ -121,7 +125,7 @@ class Names:
 async def test_every_address_of_a_name_is_tried(world: World, dead: str) -> None:
     listening = world.listening()
     names = Names([(dead, 1), listening.getsockname()])
-    found = await dial(Readiness(names), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
+    found = await dial(*waiting_for(names), permit(), TcpAddress("app.shop.svc", 80), 5.0)
     world.keep(found.sock)
     assert found.address == format_address(listening.getsockname())
 
@@ -130,7 +134,7 @@ async def test_an_address_that_does_not_answer_keeps_the_next_one_waiting_for_a_
     silent, listening = world.listening(backlog=0), world.listening()
     fill(world, silent)
     names = Names([silent.getsockname(), listening.getsockname()])
-    found = await dial(Readiness(names), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
+    found = await dial(*waiting_for(names), permit(), TcpAddress("app.shop.svc", 80), 5.0)
     world.keep(found.sock)
     assert found.address == format_address(listening.getsockname())
 
@@ -146,6 +150,16 @@ async def test_an_address_that_does_not_answer_keeps_the_next_one_waiting_for_a_
 )
 async def test_a_name_that_leads_nowhere_has_its_reason(world: World, answer, reason: Reason) -> None:
     with pytest.raises(Rejected) as caught:
-        await dial(Readiness(Names(answer)), permit(), TcpAddress("app.shop.svc", 80), 5.0)  # type: ignore[arg-type]
+        await dial(*waiting_for(Names(answer)), permit(), TcpAddress("app.shop.svc", 80), 5.0)
     assert caught.value.reason is reason
     assert "app.shop.svc" in caught.value.detail
+
+
+async def test_a_look_up_that_nobody_answers_is_told_from_an_upstream_that_does_not(world: World) -> None:
+    silence = threading.Event()
+    names = waiting_for(lambda *_: list[AddressInfo]() * silence.wait())
+    with pytest.raises(Rejected) as caught:
+        await dial(*names, permit(), TcpAddress("app.shop.svc", 80), 0.05)
+    assert caught.value.reason is Reason.UPSTREAM_UNRESOLVED
+    assert "look-up was not over within 0.05 s" in caught.value.detail
+    silence.set()

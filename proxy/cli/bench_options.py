@@ -94,8 +94,14 @@ def tcp_address(text: str) -> tuple[str, int]:
     return address.host, address.port
 
 
-def add_measuring(parser: argparse.ArgumentParser, *, rounds: int, seconds: float) -> None:
-    """Declare what every measuring subcommand has: rounds, seconds, seed, processes, --json."""
+def add_measuring(
+    parser: argparse.ArgumentParser, *, rounds: int, seconds: float, is_by_generators: bool = True
+) -> None:
+    """
+    Declare what every measuring subcommand has: rounds, seconds, seed, --json; and --processes.
+
+    is_by_generators: whether there is use for more than one process that makes handshakes
+    """
     group = parser.add_argument_group("measuring")
     group.add_argument(
         "--rounds",
@@ -111,13 +117,16 @@ def add_measuring(parser: argparse.ArgumentParser, *, rounds: int, seconds: floa
         metavar="S",
         help=f"how long each measurement lasts (default {seconds:g})",
     )
-    group.add_argument(
-        "--processes",
-        type=processes,
-        default=processes("auto"),
-        metavar="N",
-        help="generator processes, or auto (default): one for each core that the server does not have",
-    )
+    if is_by_generators:
+        group.add_argument(
+            "--processes",
+            type=processes,
+            default=processes("auto"),
+            metavar="N",
+            help="generator processes, or auto (default): one for each core that the server does not have",
+        )
+    else:
+        parser.set_defaults(processes=1)
     group.add_argument("--seed", type=whole(0, 999_999_999), default=1, metavar="N", help="of orders and arrivals")
     group.add_argument("--json", metavar="FILE", help="write every number, for `bench report` and `bench merge`")
 

@@ -1,11 +1,10 @@
-"""Options that `bench compare` and `bench relay` share, and how both end."""
+"""Options that `bench compare` and `bench relay` share."""
 
 import argparse
 from collections.abc import Callable, Sequence
 
-from proxy.cli.bench_options import not_written, whole
+from proxy.cli.bench_options import whole
 from proxy.lab.generator import LoadFault
-from proxy.lab.results import Result, write
 from proxy.lab.sides import engines
 from proxy.lab.testbed import KEY_WORDS
 from proxy.lab.workloads import Scale
@@ -51,17 +50,6 @@ def add_amounts(parser: argparse.ArgumentParser, *, bulk_mib: int, idle: int) ->
         metavar="N",
         help="connections that are held to see their memory (default: %(default)s)",
     )
-
-
-def conclude(program: str, result: Result, file: str | None, failed: Sequence[str]) -> int:
-    """Write the result where that was asked for; returns the exit status. failed: sides that could not take part"""
-    if file is not None:
-        try:
-            write(file, result)
-        except OSError as error:
-            not_written(program, file, error)
-            return 1
-    return 1 if failed or any(row.fault for row in result.rows) else 0
 
 
 def chosen_engines(args: argparse.Namespace) -> tuple[str, ...]:

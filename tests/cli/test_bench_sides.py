@@ -187,6 +187,7 @@ def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         (["compare", "--measure", "speed"], "'speed' is no measurement"),
         (["relay", "--engine", "rustls"], "'rustls' is no engine: there are openssl, boringssl"),
         (["relay", "--idle", "0"], "'0' is no whole number from 1 to 4000"),
+        (["relay", "--processes", "2"], "unrecognized arguments: --processes"),  # there is no load for a second one
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(words: list[str], said: str) -> None:

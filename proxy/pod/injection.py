@@ -23,6 +23,7 @@ from proxy.pod.sidecarconfig import sidecar_config
 from proxy.pod.sidecarcontainer import intercept_container, sidecar_container
 from proxy.pod.uninjection import Status, is_injected, make_room, take_away
 
+MAX_ANNOTATIONS_BYTES = 256 * 1024  # names and values of one object together; the API server refuses more
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
@@ -139,6 +140,19 @@ def _add(
     )
     annotations.update(added)
     annotations[STATUS] = status.text()
+    _check_size(annotations)
+
+
+def _check_size(annotations: Json) -> None:
+    size = sum(len(name.encode()) + len(str(text).encode()) for name, text in annotations.items())
+    if size > MAX_ANNOTATIONS_BYTES:
+        raise Refused(
+            [
+                f"Its annotations would have {size} bytes with the sidecar's, and Kubernetes takes "
+                f"{MAX_ANNOTATIONS_BYTES} at most. Name fewer patterns in `allow` (spiffe://example.org/ns/shop/** is "
+                "a whole namespace) or fewer ports in `inbound`, or have `inject --config-map` write a ConfigMap."
+            ]
+        )
 
 
 def _with_restart(helper: Json, stay: Json) -> Json:

@@ -62,7 +62,7 @@ def port_conflicts(spec: Json, plan: PortPlan, settings: Settings) -> Iterator[s
     own |= {listen: f"the app's port {port}" for listen, port in plan.pairs}
     for _, _, container in containers_of(spec):
         for one in container.get("ports") or ():
-            port = one.get("containerPort")
+            port = one.get("containerPort") if (one.get("protocol") or "TCP") == "TCP" else None
             if port in own and container["name"] not in CONTAINERS:
                 yield (
                     f"Container {container['name']} has port {port}, which the sidecar needs for {own[port]}. "

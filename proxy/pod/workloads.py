@@ -80,8 +80,9 @@ def is_list(value: object) -> bool:
 def describe(value: Json) -> str:
     """`Deployment shop/orders`, as a message names an object."""
     metadata = _mapping(value, "metadata")
-    name = metadata.get("name") or metadata.get("generateName") or "without a name"
-    namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    words = {key: text for key, text in metadata.items() if isinstance(text, str)}  # {{ a template }} is a mapping
+    name = words.get("name") or words.get("generateName") or "without a name"
+    namespace = f"{words['namespace']}/" if words.get("namespace") else ""
     return f"{value.get('kind', 'object')} {namespace}{name}"
 
 

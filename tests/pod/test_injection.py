@@ -53,6 +53,7 @@ def sidecar(value: Json, name: str = "mtls-sidecar") -> Json:
         (pod(securityContext={"runAsGroup": 1337}), "runs with runAsGroup 1337"),
         (pod(app(ports=[{"containerPort": 15006}])), "port 15006, which the sidecar needs for inbound connections"),
         (pod(app(ports=[{"containerPort": 15021}])), "port 15021, which the sidecar needs for its health endpoint"),
+        (pod(annotations={"a": "ä" * 128 * 1024}), "and Kubernetes takes 262144 at most"),
         (pod(app(livenessProbe={"httpGet": {"port": "web"}})), "port web, which the container does not declare"),
         (pod(app(livenessProbe={"httpGet": {"port": 8443, "scheme": "HTTPS"}})), "is HTTPS, which kubelet does not"),
         (pod(app(livenessProbe={"tcpSocket": {"port": 0}})), "has no port from 1 to 65535"),
@@ -74,6 +75,11 @@ def sidecar(value: Json, name: str = "mtls-sidecar") -> Json:
 )
 def test_what_cannot_work_is_refused_with_a_sentence(value: object, words: str) -> None:
     assert words in refusal(value)
+
+
+def test_a_port_of_udp_is_in_nobodys_way() -> None:
+    value = pod(app(ports=[{"containerPort": 15006, "protocol": "UDP"}]))
+    assert sidecar(inject(value, settings()).pod)
 
 
 def test_everything_in_the_way_is_said_at_once() -> None:

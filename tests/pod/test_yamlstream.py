@@ -156,12 +156,14 @@ def test_a_memory_that_is_damaged_is_not_believed(memory: str) -> None:
     ("text", "words"),
     [
         ("kind: Pod\n---\nkind: Pod\nspec: [\n", "x.yaml:3: This is no YAML: "),
+        ("kind: Pod\nspec:\n{{- if .x }}\n", "x.yaml: It looks like a template: render it first (helm template ."),
         ("kind: Pod\nkind: Pod\n", 'x.yaml:1: This is no YAML: found duplicate key "kind"'),
         ("# c\n\nkind: Pod\napiVersion: v1\n", "x.yaml:3: Pod without a name: It has no spec."),
         (
             "kind: Deployment\napiVersion: apps/v1\nmetadata: {annotations: 5}\nspec: {template: 7}\n",
             "It has no spec.t",
         ),
+        (POD.replace("name: one", "name: {{ .Name }}"), "x.yaml:1: Pod without a name: metadata.name has to be text"),
         (POD.replace("app", "istio-proxy"), "x.yaml:1: Pod one: The Pod has Istio's container"),
         ("apiVersion: v1\nkind: Pod\nspec: &a {containers: [*a]}\n", "x.yaml:1: "),
         (

@@ -21,6 +21,7 @@ from proxy.ops.http import HttpLimits, HttpServer, Request, Response
 from proxy.ops.log import Log
 from proxy.ops.origins import foreign_host, foreign_origin
 from proxy.ops.representations import HTML, TEXT, accepts_html, show
+from proxy.ops.scrapes import Scrapes
 
 _T = TypeVar("_T")
 
@@ -91,6 +92,7 @@ class _Endpoint:
         self._operated = operated
         self._log = log
         self._foreign = foreign
+        self._scrapes = Scrapes(operated.metrics)
         self._routes: dict[str, dict[str, _Route]] = {}
         for route in routes:
             self._routes.setdefault(route.path, {})[route.method] = route
@@ -118,8 +120,10 @@ class _Endpoint:
         return show(_accept(request), data, text=f"{why}\n", status=200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
-        content_type, body = await self._operated.metrics(_accept(request))
-        return Response(200, content_type, body)
+        rendering = await self._scrapes.get(_accept(request))
+        if rendering is None:
+            return Response.sentence(503, "Too many ask for the metrics at the same time; try again shortly.")
+        return Response(200, *rendering)
 
     async def certs(self, request: Request) -> Response:
         return show(_accept(request), await self._operated.certs())

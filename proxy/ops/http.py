@@ -169,6 +169,7 @@ class HttpServer:
             while (request := await wire.receive()) is not None:
                 if not await self._exchange(wire, request):
                     break
+                await asyncio.sleep(0)  # nothing above has to wait where requests were sent ahead, and others have to
         except _UnreadableError as fault:
             try:
                 await wire.refuse(fault.response)

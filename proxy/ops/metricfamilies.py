@@ -233,7 +233,10 @@ def expose(collector: Collector, accept: str) -> tuple[str, bytes]:
     Returns: (content type, body)
     """
     # The library would echo any version that the header asks for; it gets one of two fixed words instead.
-    media_types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-    open_metrics = "application/openmetrics-text" in media_types
-    encode, content_type = choose_encoder("application/openmetrics-text; version=1.0.0" if open_metrics else "")
+    encode, content_type = choose_encoder("application/openmetrics-text; version=1.0.0" * wants_open_metrics(accept))
     return content_type, encode(collector)
+
+
+def wants_open_metrics(accept: str) -> bool:
+    """Whether an Accept header names OpenMetrics."""
+    return "application/openmetrics-text" in {part.partition(";")[0].strip().lower() for part in accept.split(",")}

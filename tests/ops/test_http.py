@@ -82,6 +82,19 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     assert [line for line in answer.split(b"\n") if line.startswith(b"GET")] == [b"GET /1 ", b"GET /2 ", b"GET /3 "]
 
 
+async def test_requests_that_were_sent_ahead_take_their_turn_with_everything_else() -> None:
+    turns = []
+
+    async def handler(request: Request) -> Response:
+        turns.append(request.path)
+        asyncio.get_running_loop().call_soon(turns.append, "another")
+        return Response.sentence(200, "ok")
+
+    async with serving(handler) as served:
+        await served.say(get("/1") + get("/2") + get("/3", CLOSE))
+    assert turns[:5] == ["/1", "another", "/2", "another", "/3"]
+
+
 async def test_a_request_may_come_byte_by_byte() -> None:
     async with serving() as served:
         reader, writer = await served.connect()

@@ -27,6 +27,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a write to standard output meets where a file takes it
 
@@ -71,6 +72,7 @@ class _Version(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that argv (default: the process's own arguments) asks for; returns the exit status."""
+    _attend_sigterm_as_init()
     words = list(sys.argv[1:] if argv is None else argv)
     _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -100,6 +102,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_apology(error), file=sys.stderr)
         return EXIT_FAILED
     return status
+
+
+def _attend_sigterm_as_init() -> None:
+    """
+    Let SIGTERM end a container of ours also before a command attends to it, and commands that never do.
+
+    There we are PID 1, and the kernel ignores what PID 1 has no handler for: the Pod would stay for its grace period.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def available_commands() -> dict[str, Command]:

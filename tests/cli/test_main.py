@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -59,6 +60,22 @@ def test_without_a_command_the_help_is_shown_and_the_status_is_two(capsys: pytes
 def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["frobnicate"]) == 2
     assert "frobnicate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("pid", "status"), [(1, 143), (2, 0)])
+def test_sigterm_ends_what_a_container_runs(monkeypatch: pytest.MonkeyPatch, pid: int, status: int) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def run(_args: argparse.Namespace) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    install(monkeypatch, run)
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    try:
+        assert entry.main(["fake"]) == status
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_only_commands_whose_module_is_there_are_listed(

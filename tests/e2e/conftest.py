@@ -10,9 +10,9 @@ import pytest
 
 from proxy.core.config import Engine
 from tests import engines
-from tests.e2e.apps import App, Serve
+from tests.e2e.apps import App, Serve, echo
 from tests.e2e.peers import Peer
-from tests.e2e.pki import Pki
+from tests.e2e.pki import Identity, Pki
 from tests.e2e.pods import Node, sweep, why_no_pods
 from tests.e2e.sidecar import Sidecar
 from tests.e2e.waiting import Address, until
@@ -52,6 +52,12 @@ def pki(tmp_path: Path) -> Pki:
 
 
 @pytest.fixture
+def web(pki: Pki) -> Identity:
+    """Who a sidecar is where it does not matter."""
+    return pki.identity("web")
+
+
+@pytest.fixture
 def start_sidecar(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
     """
     `start_sidecar(identity, inbound=[...], outbound=[...], **sections)`: a sidecar that is ready; with `ready=False`
@@ -78,6 +84,12 @@ def start_app() -> Iterator[Callable[[Serve], App]]:
     """`start_app(echo)`: an application of one function."""
     with contextlib.ExitStack() as stack:
         yield lambda serve: stack.enter_context(App(serve))
+
+
+@pytest.fixture
+def app(start_app: Callable[[Serve], App]) -> App:
+    """An application that sends back what it gets."""
+    return start_app(echo)
 
 
 @pytest.fixture

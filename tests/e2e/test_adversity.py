@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import yaml
 
 from proxy.tls.identityfiles import Content, Publication, publish
@@ -22,16 +21,6 @@ from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import PATIENCE_S, Address, is_listening, until
 
 Start = Callable[..., Sidecar]
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
-
-
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
 
 
 def plain(app: App) -> dict[str, object]:

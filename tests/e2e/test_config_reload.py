@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, Serve, exchange
 from tests.e2e.endings import finish_and_stay
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Line, Sidecar, inbound
@@ -17,16 +17,6 @@ from tests.e2e.tlspeers import HELLO, ask, client_context, end_of, is_served, wh
 from tests.e2e.waiting import HOST, PATIENCE_S, Address, free_address, is_listening, text_of, until
 
 Start = Callable[..., Sidecar]
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
-
-
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.tls.authority import Authority
 from tests import minting
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, Serve, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.tlspeers import HELLO, client_context, over_tls, what_is_seen
@@ -40,11 +40,6 @@ def web(pki: Pki, partner: Authority) -> Identity:
 def federated(identity: Identity) -> dict[str, object]:
     bundles = {minting.DOMAIN: str(identity.bundle), PARTNER: str(identity.bundle.with_name(f"{PARTNER}.crt"))}
     return {**identity.section(), "bundles": bundles}
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
 
 
 def forged(issuer: Authority, spiffe_id: str) -> minting.Svid:

@@ -7,7 +7,7 @@ from typing import IO
 
 import pytest
 
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, exchange
 from tests.e2e.peers import Peer
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
@@ -43,11 +43,6 @@ def presenting(identity: Identity) -> tuple[str, ...]:
     """What s_client presents, and whom it trusts."""
     ours = ("-cert", str(identity.cert), "-key", str(identity.key))
     return *ours, "-CAfile", str(identity.bundle), "-verify_return_error"
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
 
 
 @pytest.fixture

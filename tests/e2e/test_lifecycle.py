@@ -14,23 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests import minting
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.tlspeers import HELLO, ask, client_context, connect, is_served, what_is_seen
 from tests.e2e.waiting import PATIENCE_S, Address, is_listening, text_of, until
 
 Start = Callable[..., Sidecar]
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
-
-
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
 
 
 def hold(address: Address) -> socket.socket:

@@ -14,23 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.tlspeers import HELLO, ask, client_context, what_is_seen
 from tests.e2e.waiting import HOST, PATIENCE_S, free_address, is_listening, text_of, until
 
 Start = Callable[..., Sidecar]
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
-
-
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
 
 
 def status_of(url: str) -> int:
@@ -131,11 +121,12 @@ def test_an_admin_endpoint_on_a_unix_socket(start_sidecar: Start, web: Identity,
         assert sock.makefile("rb").readline().split()[1] == b"200"
 
 
-def test_a_configuration_from_standard_input(web: Identity, app: App) -> None:
+@pytest.mark.parametrize("path", ["-", "/dev/stdin"])
+def test_a_configuration_from_a_pipe_is_read_once(web: Identity, app: App, path: str) -> None:
     listener = inbound("in", app.address, mode="DISABLE")
     config = yaml.safe_dump({"identity": web.section(), "inbound": [listener], "admin": None})
     host, _, port = str(listener["listen"]).rpartition(":")
-    argv = [sys.executable, "-m", "proxy", "run", "--config", "-"]
+    argv = [sys.executable, "-m", "proxy", "run", "--config", path]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         process.stdin.write(config)
@@ -146,7 +137,7 @@ def test_a_configuration_from_standard_input(web: Identity, app: App) -> None:
         assert process.stderr is not None
         lines = [json.loads(line) for line in process.stderr]
         assert process.wait(PATIENCE_S) == 0
-    assert [line["reason"] for line in lines if line["event"] == "connection"] == ["COMPLETED"]
+    assert [line["reason"] for line in lines if line["event"] in {"reload", "connection"}] == ["RELOADED", "COMPLETED"]
 
 
 # What a service manager does: the socket is descriptor 3, and the environment says whose and what it is.

@@ -25,11 +25,6 @@ PLAINTEXT = "plaintext"
 
 
 @pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
-
-
-@pytest.fixture
 def web(pki: Pki) -> Identity:
     """The sidecar's own identity; it trusts the CA and, for now, the stranger."""
     identity = pki.identity("web")

@@ -95,11 +95,6 @@ def app(start_app: Callable[[Serve], App], headers: Headers) -> App:
     return start_app(serve)
 
 
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
-
-
 def call(
     sidecar: Sidecar, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> tuple[ssl.SSLSession, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.core.config import Engine
 from tests import minting
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Line, Sidecar, inbound, outbound
 from tests.e2e.tlspeers import HELLO, ask, client_context, connect, what_is_seen
@@ -40,16 +40,6 @@ def meet(address: Address, context: ssl.SSLContext, session: ssl.SSLSession | No
         met = Met(bool(sock.session_reused), sock.session)  # type: ignore[arg-type]
         sock.unwrap().close()
     return met
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
-
-
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests import minting
-from tests.e2e.apps import App, Serve, echo, exchange
+from tests.e2e.apps import App, exchange
 from tests.e2e.pki import Identity, Pki
 from tests.e2e.sidecar import Sidecar, inbound, outbound
 from tests.e2e.waiting import PATIENCE_S, Address, free_address, is_listening, text_of, until
@@ -29,16 +29,6 @@ EVERY = [1, 2, 3]
 SHORT = {"drain_s": 5}
 
 Start = Callable[..., Sidecar]
-
-
-@pytest.fixture
-def web(pki: Pki) -> Identity:
-    return pki.identity("web")
-
-
-@pytest.fixture
-def app(start_app: Callable[[Serve], App]) -> App:
-    return start_app(echo)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def read_again(path: str, engine: Engine) -> Source:
     engine: the one that `tls.engine` named when it started, which is kept
     Raises: ConfigFaults
     """
-    source = read_source(path)
+    source = read_source(path, patience_s=0)
     if engine is Engine.BORINGSSL:
         judge_engine(replace(source.parse().tls, engine=engine), source)
     return source

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     except ConfigFaults as faults:
         print(f"{faults}\n\nNothing was started. `mtls-sidecar validate` shows the same list.", file=sys.stderr)
         return 2
-    path = None if args.config == STDIN else args.config
+    # A pipe, as standard input or from `<(...)`, has been read to its end: there is nothing to watch, or to read again.
+    path = args.config if args.config != STDIN and os.path.isfile(args.config) else None
     workers = config.workers or usable_cores()
     # What each imports is imported only there: a supervisor touches no TLS, and one process alone needs no supervisor.
     life = _alone(config, path) if workers == 1 else _supervise(source, config, path, workers, args.loop)

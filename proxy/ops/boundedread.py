@@ -23,7 +23,7 @@ def read_bounded(path: str, most_bytes: int, *, patience_s: float = PATIENCE_S) 
     Read a file to its end.
 
     most_bytes: one byte more than this is read, so that the caller can tell a file that is too long
-    patience_s: how long what is no regular file may take to its end
+    patience_s: how long what is no regular file may take to its end; 0 where a loop must not be held
     Raises:     OSError, whose strerror is a clause for a person; ValueError for what can be no path
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -43,9 +43,8 @@ def _read(descriptor: int, most_bytes: int, patience_s: float | None) -> bytes:
     size = 0
     while size < most_bytes:
         if patience_s is not None and not poll.poll(max(0, give_up_at - time.monotonic()) * 1000):
-            raise OSError(
-                errno.ETIMEDOUT, f"it is no regular file, and nothing wrote it to its end in {patience_s:g} s"
-            )
+            waited = f"nothing wrote it to its end in {patience_s:g} s" if patience_s else "it is not waited for here"
+            raise OSError(errno.ETIMEDOUT, f"it is no regular file, and {waited}")
         part = os.read(descriptor, most_bytes - size)
         if not part:
             break

@@ -12,7 +12,7 @@ import msgspec
 from proxy.core.config import Config, ConfigFault
 from proxy.core.configfile import ConfigFaults, line_of, read_config
 from proxy.core.configyaml import MAX_FILE_BYTES
-from proxy.ops.boundedread import read_bounded
+from proxy.ops.boundedread import PATIENCE_S, read_bounded
 
 STDIN = "-"
 
@@ -33,12 +33,17 @@ class Source(msgspec.Struct, frozen=True):
         return ConfigFaults(self.file, (ConfigFault(path, message, line_of(self.text, path)),))
 
 
-def read_source(path: str) -> Source:
-    """Fetch the bytes of the configuration at `path`. Raises: ConfigFaults when there are none to be had."""
+def read_source(path: str, *, patience_s: float = PATIENCE_S) -> Source:
+    """
+    Fetch the bytes of the configuration at `path`.
+
+    patience_s: for a pipe; 0 while the proxy runs, which would stand still for as long
+    Raises:     ConfigFaults when there are none to be had
+    """
     try:
         if path == STDIN:
             return Source(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "<stdin>")
-        text = read_bounded(path, MAX_FILE_BYTES)  # one byte too many is a fault of its own
+        text = read_bounded(path, MAX_FILE_BYTES, patience_s=patience_s)  # one byte too many is a fault of its own
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ConfigFaults(path, (ConfigFault("", f"the configuration cannot be read: {why}"),)) from None

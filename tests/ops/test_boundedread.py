@@ -34,6 +34,11 @@ def test_a_fifo_into_which_nobody_writes_is_a_sentence(fifo: str) -> None:
         read_bounded(fifo, 10, patience_s=SHORT_S)
 
 
+def test_with_no_patience_a_fifo_is_a_sentence_at_once(fifo: str) -> None:
+    with pytest.raises(OSError, match="no regular file, and it is not waited for here"):
+        read_bounded(fifo, 10, patience_s=0)
+
+
 def test_a_silent_writer_is_not_waited_for_without_end(fifo: str) -> None:
     holder = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     try:

@@ -17,7 +17,7 @@ import yaml
 
 from proxy.cli.childprocess import Address, Line, LoggedProcess, free_port, is_ready
 from proxy.cli.sampleapp import LISTENING, MODULE
-from proxy.lab.keeper import Keeper
+from proxy.lab.keeper import Keeper, uninterrupted
 from proxy.ops.ownmodule import package_command
 from proxy.tls.authority import Authority
 from proxy.tls.identityfiles import BUNDLE_FILE, CERT_FILE, KEY_FILE, Publication, write_svid
@@ -159,9 +159,10 @@ class World:
         return RunningSidecar(process, admin, addresses, identity, spiffe_id, publication)
 
     def _start(self, name: str, argv: list[str], log: str) -> LoggedProcess:
-        process = LoggedProcess(name, argv, self.folder / log)
-        self._keeper.note(process.process.pid)
-        self._running.callback(process.kill)
+        with uninterrupted():
+            process = LoggedProcess(name, argv, self.folder / log)
+            self._keeper.note(process.process.pid)
+            self._running.callback(process.kill)
         return process
 
 

@@ -17,8 +17,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from proxy.ops.ownmodule import package_command, package_environment
@@ -73,6 +74,26 @@ class Keeper:
         with contextlib.suppress(OSError):
             self._process.stdin.write(line + b"\n")
             self._process.stdin.flush()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C, SIGTERM and SIGHUP off: a process that was started and is not noted yet would outlive us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = list[int]()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # under nohup; what is started inherits that
+            signal.signal(number, lambda got, _: came.append(got))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def keep(lines: Iterable[bytes], remove: Callable[[], None]) -> None:

@@ -9,15 +9,12 @@ where that is killed, with its keeper (lab/keeper.py), which then removes the fo
 import json
 import os
 import select
-import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGTERM
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
@@ -27,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.lab.appprocess import MODULE as APP
 from proxy.lab.generator import LoadFault
-from proxy.lab.keeper import Keeper
+from proxy.lab.keeper import Keeper, uninterrupted
 from proxy.lab.results import Certificate
 from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.authority import Authority, Svid
@@ -218,7 +215,7 @@ class Testbed:
         self, name: str, argv: Sequence[str], cores: Iterable[int], *, stdout: int | None = None
     ) -> "subprocess.Popen[bytes]":
         """Start a program on some cores, its stderr in FOLDER/NAME.log; it ends with the Testbed. Raises: LoadFault"""
-        with (self.folder / f"{name}.log").open("wb") as log, _uninterrupted():
+        with (self.folder / f"{name}.log").open("wb") as log, uninterrupted():
             try:
                 process = subprocess.Popen(  # noqa: S603  # the argv is the laboratory's own
                     list(argv),
@@ -254,23 +251,6 @@ class Testbed:
             paths.append(folder / whose)
             certificates.append(_facts(whose, key, svid))
         return Identities(paths[0], paths[1], tuple(certificates))
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C, SIGTERM and SIGHUP off: a process that was started and is not noted yet would outlive us."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = list[int]()
-    before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in (SIGINT, SIGTERM, SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
 
 
 def wait_for(

@@ -1,17 +1,20 @@
 """`mtls-sidecar demo`: it exits 0 because all of it held, and 1 with what differed in a world that is broken."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.cli import demo_acts, demo_world
 from proxy.cli.demo_refusals import REFUSALS
 from proxy.cli.main import main
+from proxy.lab.keeper import Keeper
 from proxy.ops.ownmodule import package_command, package_environment
 from tests.e2e.waiting import until
 from tests.e2e.workers import is_gone
@@ -95,6 +98,27 @@ def test_a_demo_that_is_killed_leaves_no_child_and_no_key_behind(tmp_path: Path)
     assert status == -signal.SIGKILL
     until(lambda: all(is_gone(child) for child in children), "its children have ended")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_is_being_started_when_ctrl_c_comes_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*args: Any, **kwargs: Any) -> "subprocess.Popen[bytes]":
+        started.append(popen(*args, **kwargs))
+        if len(started) > 1:  # the keeper is the first
+            signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with contextlib.closing(Keeper(tmp_path)) as keeper:
+        world = demo_world.World(tmp_path, keeper)
+        with pytest.raises(KeyboardInterrupt):
+            world.start_app()
+        world.close()
+    assert [process.returncode for process in started] == [0, -signal.SIGKILL]
 
 
 def stopped_in_mid_story(folder: Path, number: signal.Signals) -> tuple[int, str, list[int]]:

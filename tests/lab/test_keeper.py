@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.lab import keeper
-from proxy.lab.keeper import Keeper, keep
+from proxy.lab.keeper import Keeper, keep, uninterrupted
 
 Start = Callable[[str], "subprocess.Popen[bytes]"]
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
@@ -84,3 +84,26 @@ def test_a_run_goes_on_without_its_keeper(tmp_path: Path) -> None:
     one.note(1)
     one.forget(1)
     one.close()
+
+
+def test_what_interrupts_waits_for_the_end_of_the_block() -> None:
+    reached = list[bool]()
+
+    def interrupted() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert reached
+
+
+def test_what_is_started_under_nohup_still_outlives_the_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with uninterrupted():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,6 +1,8 @@
 """The chart of the webhook: helm accepts it, its switches do what they say, and what it passes on is what there is."""
 
 import argparse
+import json
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -107,7 +109,7 @@ def test_the_webhook_leads_to_the_service_that_the_certificate_names() -> None:
     rendered = charted(BY_NAME["default"])
     configuration = rendered.of("MutatingWebhookConfiguration")[0]
     target = configuration["webhooks"][0]["clientConfig"]["service"]
-    (service,), (certificate,) = rendered.of("Service"), rendered.of("Certificate")
+    (service,), (_, certificate) = rendered.of("Service"), rendered.of("Certificate")
     assert target["name"] == service["metadata"]["name"]
     assert target["port"] == service["spec"]["ports"][0]["port"]
     assert f"{target['name']}.{target['namespace']}.svc" in certificate["spec"]["dnsNames"]
@@ -115,6 +117,32 @@ def test_the_webhook_leads_to_the_service_that_the_certificate_names() -> None:
     assert injected == f"{target['namespace']}/{certificate['metadata']['name']}"
     ((_, pod),) = rendered.pods()
     assert pod["spec"]["volumes"][0]["secret"]["secretName"] == certificate["spec"]["secretName"]
+
+
+def test_its_certificate_can_be_renewed_without_a_minute_that_no_ca_fits() -> None:
+    """By a CA that keeps its key, so that the old certificate is good to the new CA and the new one to the old."""
+    rendered = charted(BY_NAME["default"])
+    ca, certificate = rendered.of("Certificate")
+    issuers = {one["metadata"]["name"]: one["spec"] for one in rendered.of("Issuer")}
+    assert issuers[certificate["spec"]["issuerRef"]["name"]] == {"ca": {"secretName": ca["spec"]["secretName"]}}
+    assert issuers[ca["spec"]["issuerRef"]["name"]] == {"selfSigned": {}}
+    assert (ca["spec"]["isCA"], ca["spec"]["privateKey"]["rotationPolicy"]) == (True, "Never")
+
+
+def test_with_an_issuer_of_the_clusters_there_is_no_ca_of_its_own() -> None:
+    reference = 'certificate.certManager.issuerRef={"name": "internal", "kind": "ClusterIssuer"}'
+    done = helm("template", "release", str(CHART), "--set-json", reference)
+    made = [one for one in yaml.safe_load_all(done.stdout) if one["kind"] in ("Issuer", "Certificate")]
+    assert [one["spec"]["issuerRef"]["name"] for one in made] == ["internal"]
+
+
+def test_the_command_of_the_notes_survives_a_shell() -> None:
+    inbound = "9090: {mode: DISABLE}\n3306: {allow: ['spiffe://example.org/**']}\n"
+    settings = f"settings={json.dumps({'mode': 'PERMISSIVE', 'inbound': inbound})}"
+    done = helm("install", "--dry-run=client", "release", str(CHART), "--set-json", settings)
+    command = done.stdout.partition("| mtls-sidecar inject ")[2]
+    words = shlex.split(command.partition(" >/dev/null")[0])
+    assert words == ["-f", "-", "--explain", "--inbound", inbound, "--mode", "PERMISSIVE"]
 
 
 def test_without_cert_manager_nothing_of_it_is_left() -> None:

@@ -83,7 +83,7 @@ class Router:
 
         meant:   its original destination
         address: of the client, as `accept` returned it
-        Raises:  Rejected(NOT_ALLOWED)
+        Raises:  Rejected(NOT_ALLOWED | OVERLOADED)
         """
         self._check(listener.direction, meant, address)
         return Routed(generation.interceptions[listener.direction].service_for(meant), meant, meant)
@@ -106,11 +106,16 @@ class Router:
         """
         Whether packets to this address stay here: the kernel then takes the address itself for their source.
 
-        Remembered while it is so, which costs a set of a Pod's few addresses.
+        Remembered while it is so, which costs a set of a Pod's few addresses. Raises: Rejected(OVERLOADED)
         """
         if host in self._local_hosts:
             return True
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        except OSError as error:  # strangers can use up our descriptors: it is no bug of ours
+            why = f"no socket to look up {host} with: {(error.strerror or str(error)).lower()}"
+            raise Rejected(Reason.OVERLOADED, why) from None
+        with probe:
             try:
                 probe.connect((host, 9))  # the discard port; a datagram socket sends nothing by being connected
                 is_local = bool(probe.getsockname()[0] == host)

@@ -5,6 +5,7 @@ What SO_ORIGINAL_DST would say is said by the test here, so that no rules and no
 tests/e2e/test_intercept.py asks the kernel.
 """
 
+import errno
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,8 +25,8 @@ from proxy.core.config import (
     Route,
     TcpAddress,
 )
-from proxy.core.events import HandshakeEnded, Relaying, Security
-from proxy.core.reasons import Reason
+from proxy.core.events import Direction, HandshakeEnded, Relaying, Security
+from proxy.core.reasons import Reason, Rejected
 from proxy.core.spiffe import parse_pattern
 from proxy.net import route
 from proxy.net.route import Router, end_of
@@ -170,6 +171,16 @@ async def test_our_own_connection_that_comes_back_is_refused_and_soon_forgotten(
 def test_an_end_is_the_same_in_both_spellings() -> None:
     assert end_of(("::ffff:10.0.0.1", 4242, 0, 0)) == end_of(("10.0.0.1", 4242))
     assert end_of(("fd00::1", 4242, 0, 0)) == ("fd00::1", 4242)
+
+
+def test_without_a_descriptor_left_to_look_with_the_client_is_refused_as_one_too_many(monkeypatch) -> None:
+    def exhausted(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(route.socket, "socket", exhausted)
+    with pytest.raises(Rejected) as caught:
+        Router()._check(Direction.INBOUND, TcpAddress("192.0.2.1", 80), ("192.0.2.7", 5000))
+    assert caught.value.reason is Reason.OVERLOADED
 
 
 def test_a_local_address_is_remembered_and_a_strange_one_is_not() -> None:

@@ -124,12 +124,12 @@ def _run(command: str, folders: dict[str, Path], variables: dict[str, str]) -> N
             argv += ["--symlink", os.readlink(entry), str(entry)]
         elif entry.name not in _OURS and entry.is_dir():
             argv += ["--ro-bind", str(entry), str(entry)]
-    argv += ["--ro-bind", sys.prefix, sys.prefix]  # a checkout below /tmp is hidden else
     for name, folder in folders.items():
         argv += ["--bind", str(folder), f"/{name}"]
     if Path("/opt").is_dir():  # what else lies there, e.g. the wheels of a mirror that pip is told to look at
         for entry in Path("/opt").iterdir():
             argv += ["--ro-bind", str(entry), str(entry)]
+    argv += ["--ro-bind", sys.prefix, sys.prefix]  # last: a checkout below /tmp, or in /src itself, is hidden else
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     done = subprocess.run(
         [*argv, "--", "/bin/sh", "-ec", command],

@@ -19,6 +19,7 @@ from proxy.net.sockets import ListenFault, inherited_sockets, open_socket
 from proxy.ops import log as logs
 from proxy.ops.configsource import STDIN, Source, read_source
 from proxy.ops.cores import usable_cores
+from proxy.ops.descriptors import raise_limit, too_few
 from proxy.ops.eventloop import LOOPS, attend_signals, loop_factory, report_bugs
 
 EXAMPLES = """examples:
@@ -73,8 +74,9 @@ async def _alone(config: Config, path: str | None) -> int:
     log.info(
         "starting", version=__version__, tls_engine=engine.name, tls_engine_version=engine.version, pid=os.getpid()
     )
-    if (why := why_not_boringssl(config.tls)) is not None:
-        log.warning("notice", detail=why)
+    for sentence in (why_not_boringssl(config.tls), too_few(config, 1, raise_limit())):
+        if sentence is not None:
+            log.warning("notice", detail=sentence)
     sidecar = Sidecar(
         config,
         config_path=path,
@@ -96,6 +98,8 @@ async def _supervise(source: Source, config: Config, path: str | None, workers: 
     report_bugs(log)
     inherited = inherited_sockets(os.environ, os.getpid())
     log.info("starting", version=__version__, workers=workers, pid=os.getpid())
+    if (sentence := too_few(config, workers, raise_limit())) is not None:
+        log.warning("notice", detail=sentence)
     supervisor = Supervisor(
         source,
         config,

@@ -42,7 +42,7 @@ IDENTITY = Table(
         ),
         Field(
             name="wait_s",
-            kind=seconds_kind(zero="0: not at all"),
+            kind=seconds_kind(zero="0: without an end"),
             meaning="`run`: how long to wait at start for a first valid set of files: live, not ready, not listening.",
         ),
     ),

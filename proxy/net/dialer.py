@@ -77,7 +77,7 @@ def _direct(target: UpstreamAddress) -> tuple[int, tuple[str, int] | str, str] |
     """How to dial what needs no look-up: the family, the address as `connect` takes it, and in words."""
     if isinstance(target, UnixAddress):
         return socket.AF_UNIX, target.path, str(target)
-    if target.is_literal:
+    if target.is_literal and "%" not in target.host:  # the number of a zone is the system's to look up (RFC 4007 11)
         family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
         return family, (target.host, target.port), str(target)
     return None

@@ -130,6 +130,14 @@ async def test_every_address_of_a_name_is_tried(world: World, dead: str) -> None
     assert found.address == format_address(listening.getsockname())
 
 
+async def test_an_address_with_a_zone_is_looked_up_since_the_socket_wants_its_number(world: World) -> None:
+    listening = world.listening()
+    names = Names([listening.getsockname()])
+    found = await dial(*waiting_for(names), permit(), TcpAddress("fe80::1%eth0", 80), 5.0)
+    world.keep(found.sock)
+    assert found.address == format_address(listening.getsockname())
+
+
 async def test_an_address_that_does_not_answer_keeps_the_next_one_waiting_for_a_moment_only(world: World) -> None:
     silent, listening = world.listening(backlog=0), world.listening()
     fill(world, silent)

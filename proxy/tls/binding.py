@@ -161,6 +161,22 @@ def set_hello_callback(context: SSL.Context, judge: Callable[[], int | None]) ->
     return look
 
 
+def set_info_callback(context: SSL.Context, note: Callable[[Any], None]) -> Any:
+    """
+    Let `note` hear of each step of a handshake, and of each message and alert behind it, but not of application data.
+
+    note:    takes the SSL; called once or several times for each. It must not raise (as in verify_callback).
+    Returns: the callback, which must be kept alive as long as any SSL of that context
+    """
+
+    @ffi.callback("void(*)(const SSL *, int, int)")  # type: ignore[untyped-decorator]
+    def hear(ssl: Any, _where: int, _result: int) -> None:
+        note(ssl)
+
+    lib.SSL_CTX_set_info_callback(context._context, hear)
+    return hear
+
+
 def observe_messages(context: SSL.Context, note: Callable[[bool, int, bytes], None]) -> Any:
     """
     Let `note` see each TLS message and alert in the clear, as it is sent or before it is looked at.

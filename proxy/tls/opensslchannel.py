@@ -15,7 +15,7 @@ docs/decisions/0001-engine.md. Four rules of OpenSSL shape the code:
 """
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.tls import binding
 from proxy.tls.binding import (
@@ -29,9 +29,13 @@ from proxy.tls.binding import (
 )
 from proxy.tls.channel import CUT, RESET, SCRATCH_BYTES, End, Failure, Scratch, TlsChannel, failure_of
 
+if TYPE_CHECKING:
+    from proxy.tls.opensslcontexts import OpenSslPeers
+
 _STOP_AT = SCRATCH_BYTES - 16384  # a whole TLS record must still fit, or OpenSSL would keep half of it
 _SMALL = 4096  # a first read shorter than this is nearly always the whole message: asking again costs a system call
 _TCP_CORK = getattr(socket, "TCP_CORK", -1)
+_CLEAN: Failure = (End.CLEAN, "", None)
 _UNEXPECTED_EOF = 294  # SSL_R_UNEXPECTED_EOF_WHILE_READING
 
 
@@ -39,6 +43,7 @@ class OpenSslChannel(TlsChannel, kw_only=True):
     """A TlsChannel on an SSL of OpenSSL's."""
 
     ssl: Any  # NULL once it is freed, which OpenSSL answers with an error: nothing can use it after
+    peers: "OpenSslPeers"
 
     def receive(self, scratch: Scratch) -> int:
         """As TlsChannel's."""
@@ -93,7 +98,8 @@ class OpenSslChannel(TlsChannel, kw_only=True):
             if self.failed:
                 self._end(self._write_failure)
         elif error == ERROR_ZERO_RETURN:
-            self._end((End.CLEAN, "", None))
+            flooded = self.peers.flooding == self.ssl
+            self._end((End.PROTOCOL, "too many messages without application data", None) if flooded else _CLEAN)
         else:
             failure = read_failure(error)
             # Behind a reset whose error was taken before, the stream looks cut, and OpenSSL may refuse to go on.

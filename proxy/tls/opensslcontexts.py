@@ -4,6 +4,7 @@ Contexts by OpenSSL: an SSL_CTX with our SVID; the only file with OpenSSL's word
 
 import itertools
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _VERSIONS = dict(zip(TLS_VERSIONS, (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION), strict=True))
 _REMEMBERED_PEERS = 16384  # identities that a ticket may bring back; each shares its bytes with the Verifier's memory
+_STEPS_A_SECOND = 300  # for messages behind a handshake, two or three for each; a peer in order sends a few in its life
 _context_numbers = itertools.count(1)  # makes session id contexts differ; it identifies nothing and grants nothing
 
 
@@ -33,13 +35,32 @@ class OpenSslPeers:
         self.context = context
         self.judging: OpenSslHandshake | None = None
         self.remembered: dict[bytes, PeerIdentity] = {}  # by the SHA-256 of the leaf; their time is judged at each use
+        self.flooding: Any = None  # the SSL that was stopped
+        self._talker: Any = None
+        self._steps = 0
+        self._talks_since = 0.0
         self._callback = binding.verify_callback(self._judge)
         binding.set_verify(ssl_context, self._callback)
+        self._info_callback = binding.set_info_callback(ssl_context, self._hear)
 
     def _judge(self, store_context: Any) -> int | None:
         # OpenSSL calls back inside SSL_do_handshake, on the same stack: there is one handshake that it can mean. A
         # certificate outside of any (no renegotiation is let through) is refused as one that is not to be used.
         return binding.ERROR_CERTIFICATE_REJECTED if self.judging is None else self.judging.judge(store_context)
+
+    def _hear(self, ssl: Any) -> None:
+        # A KeyUpdate, a ticket, a HelloRequest or a refused renegotiation carries no application data, so that SSL_read
+        # goes on to the next one: with a flood of them it would not come back while the peer goes on, and nobody else
+        # would be served. OpenSSL counts none of them. What is called consecutively for one SSL is one call, or nearly.
+        if self.judging is not None:
+            return
+        now = time.monotonic()
+        if ssl != self._talker or now - self._talks_since > 1.0:
+            self._talker, self._steps, self._talks_since = ssl, 0, now
+        self._steps += 1
+        if self._steps > _STEPS_A_SECOND:
+            self.flooding = ssl
+            binding.lib.SSL_set_shutdown(ssl, binding.SHUTDOWN_SENT | binding.SHUTDOWN_RECEIVED)  # reads no more
 
     def judge_resumption(self) -> int | None:
         """For binding.set_hello_callback."""
@@ -117,7 +138,7 @@ class OpenSslClientContext(ClientContext):
 
 
 def _handshake(peers: OpenSslPeers, sock: socket.SocketType, ssl: Any) -> OpenSslHandshake:
-    channel = OpenSslChannel(sock, sock.fileno(), ssl=ssl)
+    channel = OpenSslChannel(sock, sock.fileno(), ssl=ssl, peers=peers)
     return OpenSslHandshake(peers.context, channel=channel, _peers=peers)
 
 

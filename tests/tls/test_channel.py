@@ -3,8 +3,10 @@
 import random
 import select
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from proxy.tls.channel import ALERTS, SCRATCH_BYTES, Channel, End, PlainChannel,
 from proxy.tls.handshake import Step
 from tests import minting
 from tests.tls.meetings import connected_by_tcp
-from tests.tls.pairs import client, engine, server, shake, version
+from tests.tls.pairs import client, connected, engine, server, shake, version
 
 CA = minting.authority()
 SVID = minting.svid(CA)
@@ -384,3 +386,34 @@ def test_of_a_closed_handshake_only_what_was_kept_can_be_asked(kind):
 def test_every_alert_has_the_name_of_the_standard_and_the_others_a_number():
     names = (ALERTS[42], alert_name(49), alert_name(116), alert_name(200))
     assert names == ("bad_certificate", "access_denied", "certificate_required", "number 200")
+
+
+@pytest.mark.parametrize(("tickets", "end"), [(20, None), (250, End.PROTOCOL)])
+def test_messages_without_application_data_are_bounded_since_one_read_goes_through_all_of_them(tickets, end, tmp_path):
+    if engine().name != "openssl":
+        pytest.skip("BoringSSL counts them by itself")
+    issuer = minting.authority()
+    svid, pem = minting.svid(issuer), Path(tmp_path / "svid.pem")
+    pem.write_bytes(svid.cert_pem + svid.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.num_tickets = tickets
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    talker = context.wrap_bio(coming, going, server_side=True)
+
+    with connected() as (ours, theirs):
+        handshake = client(issuer, tls=version("1.3")).connect(ours)
+        for _ in range(3):
+            handshake.step()
+            coming.write(theirs.recv(65536))
+            try:
+                talker.do_handshake()
+            except ssl.SSLWantReadError:
+                theirs.sendall(going.read())
+                continue
+            break
+        theirs.sendall(going.read())
+
+        assert handshake.channel.receive(Scratch()) == 0
+        assert handshake.channel.end is end
+        handshake.channel.reset()

@@ -48,6 +48,10 @@ class OpenSslPeers:
         # certificate outside of any (no renegotiation is let through) is refused as one that is not to be used.
         return binding.ERROR_CERTIFICATE_REJECTED if self.judging is None else self.judging.judge(store_context)
 
+    def begin(self) -> None:
+        """A new SSL was made, which may lie where an old one did."""
+        self.flooding = self._talker = None
+
     def _hear(self, ssl: Any) -> None:
         # A KeyUpdate, a ticket, a HelloRequest or a refused renegotiation carries no application data, so that SSL_read
         # goes on to the next one: with a flood of them it would not come back while the peer goes on, and nobody else
@@ -138,6 +142,7 @@ class OpenSslClientContext(ClientContext):
 
 
 def _handshake(peers: OpenSslPeers, sock: socket.SocketType, ssl: Any) -> OpenSslHandshake:
+    peers.begin()
     channel = OpenSslChannel(sock, sock.fileno(), ssl=ssl, peers=peers)
     return OpenSslHandshake(peers.context, channel=channel, _peers=peers)
 

@@ -119,10 +119,13 @@ class Sidecar:
             failure = self._reloader.failures.get(IDENTITY)
             why = f"{self._state.value} ({failure.reason}: {failure.detail})" if failure else self._state.value
             return False, why
-        generation = self._reloader.generation
-        if generation is not None and self._clock() > generation.material.identity.lapses_at:
-            lapses_at = rfc3339(generation.material.identity.lapses_at)
-            return False, f"our certificate lapsed at {lapses_at}, our clock says {rfc3339(self._clock())}"
+        if self._reloader.generation is not None:
+            identity, now = self._reloader.generation.material.identity, self._clock()
+            if now > identity.lapses_at:
+                return False, f"our certificate lapsed at {rfc3339(identity.lapses_at)}, our clock says {rfc3339(now)}"
+            if now < identity.valid_from:
+                since = rfc3339(identity.valid_from)
+                return False, f"our certificate is valid only from {since} on, our clock says {rfc3339(now)}"
         return True, self._state.value
 
     def log_level(self) -> LogLevel:

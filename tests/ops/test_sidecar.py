@@ -34,7 +34,7 @@ async def until(fact: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def sidecar_of(path: str, log: logs.Log) -> Sidecar:
+def sidecar_of(path: str, log: logs.Log, clock: Callable[[], float] = time.time) -> Sidecar:
     config = read_config_file(path)
     return Sidecar(
         config,
@@ -43,7 +43,7 @@ def sidecar_of(path: str, log: logs.Log) -> Sidecar:
         open_socket=lambda address: open_socket(address, {}),
         log=log,
         metrics=metrics_of(config),
-        clock=time.time,
+        clock=clock,
     )
 
 
@@ -109,3 +109,22 @@ async def test_the_log_tells_the_start_in_its_order(folder: Path) -> None:
     log.close()
     events = [json.loads(line)["event"] for line in said.read_text().splitlines()]
     assert events == ["reload", "listening", "draining", "drained"]
+
+
+async def test_a_clock_that_is_set_back_makes_it_unready_until_it_is_right(folder: Path) -> None:
+    write_identity(folder, minting.authority())
+    wrong_by_s = 0.0
+    with (folder / "log").open("wb") as stream:
+        log = logs.configure(LogLevel.INFO, LogFormat.JSON, stream)
+    sidecar = sidecar_of(str(folder / "sidecar.yaml"), log, lambda: time.time() + wrong_by_s)
+    running = asyncio.ensure_future(sidecar.run())
+    await until(lambda: sidecar.ready()[0])
+    wrong_by_s = -10 * 365 * 86400.0
+    ready, why = sidecar.ready()
+    assert not ready
+    assert why.startswith("our certificate is valid only from ")
+    wrong_by_s = 0.0
+    assert sidecar.ready()[0]
+    sidecar.quit()
+    assert await running == 0
+    log.close()

@@ -36,6 +36,7 @@ struct bs_inner {
   const uint8_t *ahead;
   size_t ahead_length;
   size_t room; /* how much may be read ahead: what is decrypted must fit into the caller's buffer */
+  int fills;   /* how many more times the kernel may be asked for bytes in this call */
   int drained; /* the kernel gave less than was asked for: asking again would give nothing */
   int saw_fin;
   int alert_record; /* the header of an alert in the clear was read */

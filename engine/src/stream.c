@@ -26,6 +26,9 @@
 
 #define AHEAD_BYTES 65536
 #define RECORD_BYTES (16384 + 512) /* a whole record, with all that protects it */
+/* Reads of the kernel in one bs_read: enough to fill the caller's buffer. A peer that sends a byte a record would else
+ * keep one call busy for as long as it keeps the kernel's buffer filled (75 ms for 6 MB), and every other connection. */
+#define FILLS_A_CALL 5
 
 static __thread uint8_t read_ahead[AHEAD_BYTES];
 
@@ -52,8 +55,8 @@ static int bio_read(BIO *bio, char *out, int length) {
   bs_inner *inner = BIO_get_data(bio);
   BIO_clear_retry_flags(bio);
   if (inner->ahead_length > 0) return take(inner, out, length);
-  if (inner->drained) {
-    BIO_set_retry_read(bio);
+  if (inner->drained || inner->fills <= 0) {
+    BIO_set_retry_read(bio); /* what the kernel still has is told again */
     return -1;
   }
   size_t room = inner->room < AHEAD_BYTES ? inner->room : AHEAD_BYTES;
@@ -70,6 +73,7 @@ static int bio_read(BIO *bio, char *out, int length) {
     inner->saw_fin = 1;
     return 0;
   }
+  inner->fills--;
   if ((size_t)n < room) inner->drained = 1;
   inner->room -= inner->room < (size_t)n ? inner->room : (size_t)n;
   inner->ahead = read_ahead;
@@ -116,6 +120,7 @@ int bs_attach(bs_connection *connection) {
 void bs_begin(bs_inner *inner) {
   inner->room = AHEAD_BYTES;
   inner->drained = 0;
+  inner->fills = FILLS_A_CALL;
 }
 
 /* After it: the thread's buffer belongs to the next connection from now on. */
@@ -176,6 +181,7 @@ int bs_read(bs_connection *connection, void *buffer, int capacity) {
   bs_inner *inner = connection->inner;
   int total = 0;
   connection->stop = BS_DONE;
+  inner->fills = FILLS_A_CALL;
   inner->drained = inner->ahead_length > 0; /* what came with the handshake is all for now; readiness tells of more */
   while (capacity - total > 2 * RECORD_BYTES || inner->ahead_length > 0) {
     int left = capacity - total;

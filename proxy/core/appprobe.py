@@ -26,21 +26,16 @@ _CONNECTION_HEADERS = {"connection", "content-length", "transfer-encoding", "upg
 
 
 class ProbeKind(StrEnum):
-    """
-    What counts as healthy: an HTTP status from 200 to 399, a connection that opens, gRPC's own health service.
-
-    HTTPS is HTTP over TLS that nobody verifies, as kubelet asks it (ops/appprobes.py).
-    """
+    """What counts as healthy: an HTTP status from 200 to 399, a connection that opens, gRPC's own health service."""
 
     HTTP = "http"
-    HTTPS = "https"
     TCP = "tcp"
     GRPC = "grpc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppProbe:
-    """One probe. name: CONTAINER/ENDING, its path below /app-health/; headers: "Name: value", HTTP and HTTPS only."""
+    """One probe. name: CONTAINER/ENDING, its path below /app-health/; headers: "Name: value", HTTP only."""
 
     name: str
     kind: ProbeKind

@@ -28,23 +28,21 @@ APP_PROBE = Table(
         Field(
             name="kind",
             kind=enum_kind(ProbeKind),
-            meaning="What is healthy. http: a status from 200 to 399; https: the same over TLS, whose certificate "
-            "is not verified, as kubelet does not; tcp: the port takes connections; grpc: the "
+            meaning="What is healthy. http: a status from 200 to 399; tcp: the port takes connections; grpc: the "
             "standard health service says SERVING.",
         ),
         Field(name="port", kind=port_kind(), meaning="The app's port, on 127.0.0.1 or ::1."),
         Field(
             name="path",
             kind=text_kind("the path of a request, e.g. /healthz", parse_request_target, pattern="^/"),
-            meaning="http and https: what to GET. Redirects that stay on this port are followed, others are taken for "
-            "success.",
+            meaning="http: what to GET. Redirects that stay on this port are followed, others are taken for success.",
         ),
         Field(
             name="headers",
             kind=ListKind(
                 text_kind('a header, "Name: value"', parse_header, pattern=":"), "a list of headers", most=64
             ),
-            meaning="http and https: headers to send. `Host` is otherwise what kubelet asked for, with the app's port.",
+            meaning="http: headers to send. `Host` is otherwise what kubelet asked for, with the app's port.",
         ),
         Field(
             name="service",

@@ -115,10 +115,9 @@ def _check_app_probes(health: Section, faults: Faults) -> None:
     _check_names(probes, faults)
     for probe in probes:
         kind = probe.get("kind")
-        requests = (ProbeKind.HTTP, ProbeKind.HTTPS)
-        for key, owners in (("path", requests), ("headers", requests), ("service", (ProbeKind.GRPC,))):
-            if key in probe.lines and kind not in (*owners, BAD):
-                faults.add(*probe.where(key), f"`{key}` is for kind {' and '.join(owners)}, and `kind` is {kind}")
+        for key, owner in (("path", ProbeKind.HTTP), ("headers", ProbeKind.HTTP), ("service", ProbeKind.GRPC)):
+            if key in probe.lines and kind not in (owner, BAD):
+                faults.add(*probe.where(key), f"`{key}` is for kind {owner}, and `kind` is {kind}")
 
 
 def _check_names(listeners: list[Section], faults: Faults) -> None:

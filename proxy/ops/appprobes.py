@@ -5,11 +5,6 @@ Only the verdict leaves this file: a sentence, never a byte of the application's
 which plaintext can reach, is no way around STRICT. The verdict is kubelet's: HTTP is healthy from 200 to 399 and
 follows redirects that stay on this host and port; TCP is healthy when it connects; gRPC when it says SERVING.
 
-HTTPS is the one place where this program speaks TLS without verifying who answers: kubelet does not verify either, and
-the app's certificate is whatever its author took. Nothing rests on it. The bytes stay on loopback, where HTTP probes
-go in plaintext; no key of ours takes part, so the app learns nobody's identity and nothing is relayed; and the answer
-is only ever a verdict. It is Python's own ssl module, apart from the engines, whose contexts always verify.
-
 The application is dialled at 127.0.0.1, then at ::1, as the sidecar's own connections to it are. Each probe has one
 deadline for everything that it does, and what it reads is bounded. Probes share the endpoint's connections with /live
 and /ready, so that only part of them may be at work at a time: an application that hangs must not look like a sidecar
@@ -18,10 +13,8 @@ that does.
 
 import asyncio
 import re
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from urllib.parse import urljoin, urlsplit
 
 import h11
@@ -71,11 +64,8 @@ class AppProbes:
                 return await _MAKERS[probe.kind](probe, host)
         except TimeoutError:
             return Verdict(False, f"Port {probe.port} did not answer within {probe.timeout_s:g} s.")
-        except ssl.SSLError as error:  # before OSError, of which it is one
-            return Verdict(False, f"Port {probe.port} did not take part in TLS: {error.reason or 'no reason given'}.")
         except OSError as error:
-            why = error.strerror or str(error) or "it hung up"
-            return Verdict(False, f"Port {probe.port} cannot be connected to, or broke off: {why}.")
+            return Verdict(False, f"Port {probe.port} cannot be connected to, or broke off: {error.strerror or error}.")
         except GrpcFault as fault:
             return Verdict(False, f"Port {probe.port} gave no gRPC health status: {fault}.")
         except h11.RemoteProtocolError:
@@ -84,25 +74,14 @@ class AppProbes:
             self._at_work -= 1
 
 
-async def _dial(port: int, context: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _dial(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        return await asyncio.open_connection(_HOSTS[0], port, limit=_READ_BYTES, ssl=context)
-    except ssl.SSLError:
-        raise  # it listens there
+        return await asyncio.open_connection(_HOSTS[0], port, limit=_READ_BYTES)
     except OSError as first:
         try:
-            return await asyncio.open_connection(_HOSTS[1], port, limit=_READ_BYTES, ssl=context)
+            return await asyncio.open_connection(_HOSTS[1], port, limit=_READ_BYTES)
         except OSError:
             raise first from None  # most applications listen on IPv4, so that is the one to talk of
-
-
-@cache
-def _unverified() -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 as kubelet speaks them to a probe: no certificate of ours, no verification, no server name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # noqa: TID251  see the preface
-    return context
 
 
 async def _check_tcp(probe: AppProbe, _host: str) -> Verdict:
@@ -132,10 +111,10 @@ async def _check_http(probe: AppProbe, host: str) -> Verdict:
         status, location = await _get(probe, authority, target)
         if status not in _REDIRECTING or not location:
             return Verdict(200 <= status < 400, f"Port {probe.port} answered with status {status}.")
-        here = f"{probe.kind}://{authority}"
+        here = f"http://{authority}"
         there = urljoin(f"{here}{target}", location)
         if not there.startswith((f"{here}/", f"{here}?")):
-            # Kubelet takes a redirect to another host for success; so are another scheme and port taken here.
+            # Kubelet takes a redirect to another host for success, and so are https and another port taken here.
             return Verdict(True, f"Port {probe.port} redirects ({status}) to another place, which is not followed.")
         parts = urlsplit(there)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -149,7 +128,7 @@ async def _get(probe: AppProbe, authority: str, target: str) -> tuple[int, str]:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     headers["connection"] = "close"
-    reader, writer = await _dial(probe.port, _unverified() if probe.kind is ProbeKind.HTTPS else None)
+    reader, writer = await _dial(probe.port)
     try:
         wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
         request = h11.Request(method="GET", target=target, headers=list(headers.items()))
@@ -175,12 +154,7 @@ def _location(response: h11.Response) -> str:
     return ""
 
 
-_MAKERS = {
-    ProbeKind.HTTP: _check_http,
-    ProbeKind.HTTPS: _check_http,
-    ProbeKind.TCP: _check_tcp,
-    ProbeKind.GRPC: _check_grpc,
-}
+_MAKERS = {ProbeKind.HTTP: _check_http, ProbeKind.TCP: _check_tcp, ProbeKind.GRPC: _check_grpc}
 
 
 def pod_host(header: str | None) -> str:

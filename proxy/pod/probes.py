@@ -59,8 +59,7 @@ def rewrite_probes(spec: Json, caught: Callable[[int], bool]) -> Rewritten:
             if not caught(port):
                 continue
             timeout_s = holder.get("timeoutSeconds") or 1 if place.key in _PROBES else _HOOK_TIMEOUT_S
-            kind = str(_kind(key, holder[key], what))
-            entry = {"name": f"{place.container}/{ending}", "kind": kind, "port": port}
+            entry = {"name": f"{place.container}/{ending}", "kind": str(HANDLERS[key]), "port": port}
             entries.append(entry | _details(key, holder[key], what) | {"timeout_s": min(timeout_s, MAX_PROBE_S)})
         except Refused as refused:
             faults += refused.sentences
@@ -113,20 +112,18 @@ def _port(port: int | str | None, container: Json, what: str) -> int:
     return number
 
 
-def _kind(key: str, handler: Json, what: str) -> ProbeKind:
-    scheme = str(handler.get("scheme") or "HTTP").lower()
-    if key != "httpGet" or scheme == ProbeKind.HTTP:
-        return HANDLERS[key]
-    if scheme != ProbeKind.HTTPS:
-        raise Refused([f"{what} has the scheme {scheme.upper()}, which is neither HTTP nor HTTPS."])
-    return ProbeKind.HTTPS
-
-
 def _details(key: str, handler: Json, what: str) -> Json:
     if key == "grpc":
         return {"service": handler["service"]} if handler.get("service") else {}
     if key == "tcpSocket":
         return {}
+    if str(handler.get("scheme") or "HTTP").upper() != "HTTP":
+        raise Refused(
+            [
+                f"{what} is HTTPS, which kubelet does not verify and the sidecar would have to. Set the mode of that "
+                f"port to DISABLE (the app's own TLS), exclude the port, or probe by TCP or exec."
+            ]
+        )
     path = percent_encode((handler.get("path") or "/").partition("#")[0], safe=_URL_SAFE)
     try:
         path = parse_request_target(path if path.startswith("/") else f"/{path}")

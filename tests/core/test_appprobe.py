@@ -58,12 +58,8 @@ def test_probes_are_read_with_their_defaults() -> None:
     [
         ("    - {name: a/livez, kind: tcp, port: 0}", "port", "a port from 1 to 65535"),
         ("    - {name: a/livez, kind: tcp, port: 65536}", "port", "a port from 1 to 65535"),
-        ("    - {name: a/livez, kind: exec, port: 1}", "kind", "one of http, https, tcp, grpc"),
-        (
-            "    - {name: a/livez, kind: tcp, port: 1, path: /x}",
-            "path",
-            "is for kind http and https, and `kind` is tcp",
-        ),
+        ("    - {name: a/livez, kind: exec, port: 1}", "kind", "one of http, tcp, grpc"),
+        ("    - {name: a/livez, kind: tcp, port: 1, path: /x}", "path", "is for kind http"),
         ("    - {name: a/livez, kind: grpc, port: 1, headers: ['X: 1']}", "headers", "is for kind http"),
         ("    - {name: a/livez, kind: http, port: 1, service: s}", "service", "is for kind grpc"),
         ("    - {name: a/livez, kind: tcp, port: 1, timeout_s: 61}", "timeout_s", "from 0 to 60"),

@@ -1,11 +1,8 @@
 """Probes of a real application over loopback: one that serves, one that does not, one that hangs, one that lies."""
 
 import asyncio
-import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import pytest
@@ -13,7 +10,6 @@ import pytest
 from proxy.core.appprobe import AppProbe, ProbeKind
 from proxy.ops.appprobes import MOST_AT_A_TIME, AppProbes, Verdict, pod_host
 from proxy.ops.views import config_view
-from tests import minting
 from tests.configtexts import read, with_top
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -55,33 +51,12 @@ async def app() -> AsyncIterator[App]:
     server.close()
 
 
-def server_context(svid: minting.Svid, folder: Path) -> ssl.SSLContext:
-    """TLS as an application's author may have set it up."""
-    (folder / "app.pem").write_bytes(svid.key_pem + svid.cert_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "app.pem")
-    return context
-
-
-@contextlib.asynccontextmanager
-async def over_tls(context: ssl.SSLContext) -> AsyncIterator[App]:
-    app = App()
-    server = await asyncio.start_server(app.serve, "127.0.0.1", 0, ssl=context)
-    app.port = server.sockets[0].getsockname()[1]
-    yield app
-    server.close()
-
-
 async def check(probe: AppProbe, host: str = "10.0.0.7") -> Verdict:
     return await AppProbes([probe]).check(probe, host)
 
 
 def http(port: int, **more: object) -> AppProbe:
-    return AppProbe(**{"name": "app/livez", "kind": ProbeKind.HTTP, "port": port, "timeout_s": 5.0, **more})  # type: ignore[arg-type]
-
-
-def https(port: int, **more: object) -> AppProbe:
-    return http(port, kind=ProbeKind.HTTPS, **more)
+    return AppProbe(name="app/livez", kind=ProbeKind.HTTP, port=port, **{"timeout_s": 5.0, **more})  # type: ignore[arg-type]
 
 
 def grpc_probe(port: int, service: str = "") -> AppProbe:
@@ -144,56 +119,7 @@ async def test_what_is_no_whole_answer_is_unhealthy(app: App, answer: bytes) -> 
     assert "HTTP/1.1" in verdict.detail
 
 
-async def test_https_is_asked_as_kubelet_does_of_an_app_whose_certificate_is_nobodys(tmp_path: Path) -> None:
-    context, names = server_context(minting.expired(minting.authority()), tmp_path), list[str | None]()
-    context.sni_callback = lambda _socket, name, _context: names.append(name)
-    async with over_tls(context) as app:
-        verdict = await check(https(app.port, path="/healthz"))
-        assert Verdict(True, f"Port {app.port} answered with status 200.") == verdict
-        assert app.requests[0].startswith("GET /healthz HTTP/1.1\r\n")
-        assert f"host: 10.0.0.7:{app.port}\r\n" in app.requests[0]
-        assert names == [None]
-        app.answer = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
-        assert not (await check(https(app.port))).healthy
-
-
-async def test_a_redirect_of_https_is_followed_within_https_alone(tmp_path: Path) -> None:
-    async with over_tls(server_context(minting.svid(minting.authority()), tmp_path)) as app:
-        for scheme, followed in (("https", True), ("http", False)):
-            app.requests.clear()
-            place = f"{scheme}://10.0.0.7:{app.port}/x"
-            app.answer = f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
-            assert (await check(https(app.port))).healthy is not followed
-            assert len(app.requests) == (10 if followed else 1)
-
-
-async def test_an_app_that_hangs_up_on_tls_is_unhealthy() -> None:
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(65536)
-        writer.close()
-
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    verdict = await check(https(server.sockets[0].getsockname()[1]))
-    assert not verdict.healthy
-    assert verdict.detail.rstrip(".")[-1].isalpha(), verdict.detail  # whatever the event loop raises has a word
-    server.close()
-
-
-async def test_an_app_without_tls_is_unhealthy_for_https(app: App) -> None:
-    server = await asyncio.start_server(plain, "127.0.0.1", 0)
-    verdict = await check(https(server.sockets[0].getsockname()[1]))
-    assert not verdict.healthy
-    assert "did not take part in TLS" in verdict.detail
-    server.close()
-
-
-async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read(1)
-    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    writer.close()
-
-
-@pytest.mark.parametrize("kind", [ProbeKind.HTTP, ProbeKind.HTTPS, ProbeKind.GRPC])
+@pytest.mark.parametrize("kind", [ProbeKind.HTTP, ProbeKind.GRPC])
 async def test_an_app_that_is_silent_is_unhealthy_by_the_deadline(app: App, kind: ProbeKind) -> None:
     app.answer = b"hang"
     probe = AppProbe(name="app/livez", kind=kind, port=app.port, timeout_s=0.05)

@@ -55,7 +55,7 @@ def sidecar(value: Json, name: str = "mtls-sidecar") -> Json:
         (pod(app(ports=[{"containerPort": 15021}])), "port 15021, which the sidecar needs for its health endpoint"),
         (pod(annotations={"a": "ä" * 128 * 1024}), "and Kubernetes takes 262144 at most"),
         (pod(app(livenessProbe={"httpGet": {"port": "web"}})), "port web, which the container does not declare"),
-        (pod(app(livenessProbe={"httpGet": {"port": 80, "scheme": "FTP"}})), "FTP, which is neither HTTP nor HTTPS"),
+        (pod(app(livenessProbe={"httpGet": {"port": 8443, "scheme": "HTTPS"}})), "is HTTPS, which kubelet does not"),
         (pod(app(livenessProbe={"tcpSocket": {"port": 0}})), "has no port from 1 to 65535"),
         (pod(annotations={"mtls-sidecar.io/alow": GOOD}), "no annotation mtls-sidecar.io/alow; did you mean `allow`?"),
         (pod(annotations={"mtls-sidecar.io/mode": "strict"}), "'strict': write STRICT, PERMISSIVE, DISABLE."),
@@ -315,18 +315,6 @@ def test_probes_become_requests_to_the_sidecar_with_their_timing() -> None:
     assert config_of(made)["health"]["app_probes"] == [
         {"name": "app/livez", "kind": "http", "port": 80, "path": "/h", "timeout_s": 60}
     ]
-
-
-@pytest.mark.parametrize("scheme", ["HTTPS", "https"])
-def test_an_https_probe_is_asked_by_https_of_the_app_and_by_http_of_the_sidecar(scheme: str) -> None:
-    probe = {"httpGet": {"path": "/h", "port": 8443, "scheme": scheme, "httpHeaders": [{"name": "X", "value": "1"}]}}
-    made = inject(pod(app(livenessProbe=probe)), settings()).pod
-    request = {"path": "/app-health/app/livez", "port": 15021}
-    assert made["spec"]["containers"][0]["livenessProbe"] == {"httpGet": request}
-    assert config_of(made)["health"]["app_probes"] == [
-        {"name": "app/livez", "kind": "https", "port": 8443, "path": "/h", "headers": ["X: 1"], "timeout_s": 1}
-    ]
-    assert uninject(made).pod["spec"]["containers"][0]["livenessProbe"] == probe
 
 
 @pytest.mark.parametrize(

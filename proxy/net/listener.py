@@ -19,8 +19,8 @@ from collections.abc import Callable
 from proxy.core.events import Listener
 from proxy.net.sockets import ListeningSocket
 
-# So many newcomers in one turn of the loop cost it as many handshakes in the next, while those who relay wait: with 32 a
-# flood of handshakes raised the latency of a relayed exchange to 80 ms, with 8 to 3 ms, at the same handshakes a second.
+# So many newcomers in one turn of the loop cost it as many handshakes in the next, while those who relay wait: with 32
+# a flood of handshakes raised the latency of a relayed exchange to 80 ms, with 8 to 3 ms, at the same rate.
 ACCEPTS_A_TURN = 8
 REST_S = 0.1
 # The client left while it waited, a signal came, or (Linux) a network error that concerns the new connection alone.

@@ -49,7 +49,8 @@ def transform(text: str, task: Task, *, file: str) -> tuple[str, list[Report]]:
         except Refused as refused:
             faults += [f"{file}:{document.begin}: {sentence}" for sentence in refused.sentences]
     if unread and "{{" in text:
-        unread.append(f"{file}: It looks like a template; render it first: helm template . | mtls-sidecar inject -f -")
+        how = "`helm template . | mtls-sidecar inject -f -`"
+        unread.append(f"{file}: It looks like a template, which has to be rendered first: {how}.")
     if unread or faults:
         raise Refused([*unread, *faults])
     return mark + "".join(written).replace("\n", newline), reports

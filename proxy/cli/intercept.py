@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from proxy.core.configfile import ConfigFaults
-from proxy.pod.netfilter import BACKENDS, Backend, RulesFault, choose_backend, installed_backends, require_net_admin
+from proxy.pod.netfilter import (
+    BACKENDS,
+    Backend,
+    RulesFault,
+    choose_backend,
+    installed_backends,
+    require_net_admin,
+    require_pod,
+)
 from proxy.pod.redirect import (
     INBOUND_PORT,
     OUTBOUND_PORT,
@@ -46,9 +54,9 @@ examples:
   mtls-sidecar intercept --dry-run                           # prints the rules; needs no privileges
   mtls-sidecar intercept clean
 
-It belongs into an init container of the Pod (root, NET_ADMIN), never on a host or a Pod with hostNetwork: there it
-would redirect everybody's connections. Applying twice is the same as once, and other options replace the rules in one
-transaction.
+It belongs into an init container of the Pod (root, NET_ADMIN), never into a Pod with hostNetwork: there it would
+redirect everybody's connections, as in a shell of a machine, where it has to be told --whole-machine. Applying twice
+is the same as once, and other options replace the rules in one transaction.
 
 exit status: 0 done; 1 the rules are not in force, or a probe went around them; 2 a wrong argument
 """
@@ -64,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="default auto: nft, else iptables")
     parser.add_argument("--ipv6", choices=("auto", "off"), default="auto", help="off: leave IPv6 as it is")
     parser.add_argument("--no-validate", action="store_true", help="do not probe the rules once they are in force")
+    parser.add_argument(
+        "--whole-machine", action="store_true", help="apply the rules also to the network of a machine that is no Pod"
+    )
     where = parser.add_argument_group("where to, and who is exempt")
     where.add_argument(
         "--config",
@@ -150,6 +161,8 @@ def _apply(args: argparse.Namespace) -> None:
     from proxy.pod.redirectcheck import check
 
     require_net_admin()
+    if not args.whole_machine:
+        require_pod()
     redirect = _redirect(args)
     backend = choose_backend(args.backend, plan(redirect, Family.IPV4))
     families, why = _families(args, backend, redirect)

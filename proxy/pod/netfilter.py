@@ -21,6 +21,10 @@ RUN_S = 30.0  # for one program; the lock of iptables may be held by a neighbour
 LOCK_S = 5
 _NET_ADMIN = 12  # capability(7)
 _STATUS = Path("/proc/self/status")
+# net_core_table of net/core/sysctl_net_core.c: what is not of one namespace is there in the first one alone.
+_OF_THE_FIRST_NETWORK = Path("/proc/sys/net/core/netdev_budget")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
 _FOLDERS = ("/usr/sbin", "/sbin")
 _CONTAINER = "give the init container `securityContext.capabilities.add: [NET_ADMIN, NET_RAW]` and `runAsUser: 0`"
 
@@ -198,6 +202,24 @@ def require_net_admin() -> None:
     effective = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "")
     if effective and not int(effective, 16) >> _NET_ADMIN & 1:
         raise RulesFault(f"uid {os.geteuid()} has no NET_ADMIN capability here: {_CONTAINER}")
+
+
+def require_pod() -> None:
+    """
+    Raises: RulesFault in a shell of a machine, whose whole network it would be
+
+    The network alone does not tell: a container in a virtual machine of its own (Kata) has that machine's.
+    """
+    try:
+        is_first = os.readlink(_PID_NAMESPACE) == _FIRST_PID_NAMESPACE
+    except OSError:
+        return
+    if is_first and _OF_THE_FIRST_NETWORK.exists():
+        raise RulesFault(
+            "this is the network of a whole machine and not a Pod's: every TCP connection to it and from it would be "
+            "redirected, new ones of its sshd too. Run it in the Pod's init container, or in a network namespace "
+            "(ip netns exec NAME ...); if the machine itself is meant, add --whole-machine"
+        )
 
 
 def _which(name: str) -> str | None:

@@ -59,9 +59,14 @@ def check(redirect: Redirect, families: Sequence[Family], backend: Backend, gone
     Raises: RulesFault when a connection was not redirected as it should have been
     """
     if os.geteuid() == redirect.proxy_uid or os.getegid() == redirect.proxy_gid:
+        better = (
+            "give the sidecar a uid and a gid that are not root's (--proxy-uid, --proxy-gid)"
+            if 0 in (redirect.proxy_uid, redirect.proxy_gid)
+            else "run the init container as `runAsUser: 0, runAsGroup: 0`"
+        )
         raise RulesFault(
             f"uid {os.geteuid()}, gid {os.getegid()} is the sidecar's own, which the rules let through, so nothing can "
-            "be proven: run the init container as `runAsUser: 0, runAsGroup: 0`"
+            f"be proven: {better}"
         )
     port = _inbound_probe_port(redirect)
     findings = []

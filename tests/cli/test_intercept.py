@@ -50,6 +50,7 @@ def given(monkeypatch: pytest.MonkeyPatch, addresses: Path):
 
     def given(kernel: Kernel) -> Kernel:
         monkeypatch.setattr(intercept, "require_net_admin", lambda: None)
+        monkeypatch.setattr(intercept, "require_pod", lambda: None)
         monkeypatch.setattr(intercept, "installed_backends", lambda: [kernel])
         monkeypatch.setattr(intercept, "choose_backend", lambda _word, _plan: kernel)
         return kernel
@@ -108,6 +109,18 @@ def test_a_fault_is_one_sentence_and_status_1(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(intercept, "require_net_admin", fail)
     assert [run("apply"), run("clean")] == [1, 1]
     assert capsys.readouterr().err == "mtls-sidecar intercept: no\n" * 2
+
+
+def test_a_machine_that_is_no_pod_has_to_be_meant(given, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def fail() -> None:
+        raise RulesFault("this is the network of a whole machine")
+
+    kernel = given(Kernel())
+    monkeypatch.setattr(intercept, "require_pod", fail)
+    assert (run("apply", "--no-validate"), kernel.applied) == (1, [])
+    assert capsys.readouterr().err == "mtls-sidecar intercept: this is the network of a whole machine\n"
+    assert run("apply", "--no-validate", "--whole-machine") == 0
+    assert [run("--dry-run"), run("clean")] == [0, 0]
 
 
 def test_clean_says_what_it_found(given, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,3 +137,19 @@ def test_the_capability_decides_and_not_the_uid(
     else:
         with pytest.raises(RulesFault, match="has no NET_ADMIN capability"):
             netfilter.require_net_admin()
+
+
+@pytest.mark.parametrize("pids", ["pid:[4026531836]", "pid:[4026532000]", None])
+@pytest.mark.parametrize("is_first_network", [True, False])
+def test_a_machine_is_known_by_both_of_its_namespaces(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pids: str | None, is_first_network: bool
+) -> None:
+    monkeypatch.setattr(netfilter, "_OF_THE_FIRST_NETWORK", tmp_path if is_first_network else tmp_path / "missing")
+    monkeypatch.setattr(netfilter, "_PID_NAMESPACE", tmp_path / "pid")
+    if pids is not None:
+        (tmp_path / "pid").symlink_to(pids)
+    if is_first_network and pids == "pid:[4026531836]":
+        with pytest.raises(RulesFault, match="the network of a whole machine and not a Pod's: "):
+            netfilter.require_pod()
+    else:
+        netfilter.require_pod()

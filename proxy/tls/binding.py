@@ -161,19 +161,19 @@ def set_hello_callback(context: SSL.Context, judge: Callable[[], int | None]) ->
     return look
 
 
-def set_info_callback(context: SSL.Context, note: Callable[[Any], None]) -> Any:
+def info_callback(note: Callable[[Any], None]) -> Any:
     """
-    Let `note` hear of each step of a handshake, and of each message and alert behind it, but not of application data.
+    A callback for SSL_set_info_callback: of an SSL that has it, `note` hears of each message and alert, but not of
+    application data.
 
     note:    takes the SSL; called once or several times for each. It must not raise (as in verify_callback).
-    Returns: the callback, which must be kept alive as long as any SSL of that context
+    Returns: the callback, which must be kept alive as long as any SSL that has it
     """
 
     @ffi.callback("void(*)(const SSL *, int, int)")  # type: ignore[untyped-decorator]
     def hear(ssl: Any, _where: int, _result: int) -> None:
         note(ssl)
 
-    lib.SSL_CTX_set_info_callback(context._context, hear)
     return hear
 
 

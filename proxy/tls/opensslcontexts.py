@@ -41,23 +41,22 @@ class OpenSslPeers:
         self._talks_since = 0.0
         self._callback = binding.verify_callback(self._judge)
         binding.set_verify(ssl_context, self._callback)
-        self._info_callback = binding.set_info_callback(ssl_context, self._hear)
+        self._info_callback = binding.info_callback(self._hear)
 
     def _judge(self, store_context: Any) -> int | None:
         # OpenSSL calls back inside SSL_do_handshake, on the same stack: there is one handshake that it can mean. A
         # certificate outside of any (no renegotiation is let through) is refused as one that is not to be used.
         return binding.ERROR_CERTIFICATE_REJECTED if self.judging is None else self.judging.judge(store_context)
 
-    def begin(self) -> None:
-        """A new SSL was made, which may lie where an old one did."""
-        self.flooding = self._talker = None
+    def listen(self, ssl: Any) -> None:
+        """Count its messages from now on: its handshake is over, of which each step would else be told as well."""
+        self.flooding = self._talker = None  # it may lie where an old one did
+        binding.lib.SSL_set_info_callback(ssl, self._info_callback)
 
     def _hear(self, ssl: Any) -> None:
         # A KeyUpdate, a ticket, a HelloRequest or a refused renegotiation carries no application data, so that SSL_read
         # goes on to the next one: with a flood of them it would not come back while the peer goes on, and nobody else
         # would be served. OpenSSL counts none of them. What is called consecutively for one SSL is one call, or nearly.
-        if self.judging is not None:
-            return
         now = time.monotonic()
         if ssl != self._talker or now - self._talks_since > 1.0:
             self._talker, self._steps, self._talks_since = ssl, 0, now
@@ -142,7 +141,6 @@ class OpenSslClientContext(ClientContext):
 
 
 def _handshake(peers: OpenSslPeers, sock: socket.SocketType, ssl: Any) -> OpenSslHandshake:
-    peers.begin()
     channel = OpenSslChannel(sock, sock.fileno(), ssl=ssl, peers=peers)
     return OpenSslHandshake(peers.context, channel=channel, _peers=peers)
 

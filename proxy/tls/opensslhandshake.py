@@ -135,6 +135,7 @@ class OpenSslHandshake(Handshake, kw_only=True):
             self._form_verdict(Basis.SESSION, self._remembered)
             self._raise_bug()
         self._conclude()
+        self._peers.listen(ssl)
         if self.peer is not None and not self.resumed:
             self._peers.remember(self._leaf_digest, self.peer)
         if self._context.purpose is Purpose.SERVER:

@@ -134,9 +134,12 @@ class Fleet:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         with self.stack:  # a failed start ends what had started
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # it ends with its stdin
-            app, _ = self.spawn("app", package_command(APP, str(self.apps)), self.other_cores, self.stack, **pipes)
+            app, log = self.spawn("app", package_command(APP, str(self.apps)), self.other_cores, self.stack, **pipes)
             assert app.stdout is not None
-            self.app_ports = json.loads(app.stdout.readline() or "[]")
+            if not (line := app.stdout.readline()):
+                app.communicate()  # to its end, which its log tells of
+                raise SystemExit(f"bench: the app did not start: {log.read_text().strip().rpartition(chr(10))[2]}")
+            self.app_ports = json.loads(line)
             self.client = self.stack.enter_context(StreamClient(self.other_cores))
             self.stack = self.stack.pop_all()
         return self

@@ -1,5 +1,6 @@
 """The processes of a run end with it, also where it is killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,7 +8,10 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
+from bench import fleet
+from proxy.lab.keeper import Keeper
 from tests.e2e.waiting import until
 from tests.e2e.workers import is_gone
 
@@ -26,3 +30,14 @@ def test_a_run_that_is_killed_leaves_no_process_and_no_key_behind(tmp_path: Path
     assert len(children) >= 3  # the keeper, the app and its sidecar; the client, too
     until(lambda: all(is_gone(child) for child in children), "its children have ended")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_app_that_does_not_start_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = [sys.executable, "-c", "raise SystemExit('there is no such module')"]
+    monkeypatch.setattr(fleet, "package_command", lambda *_: dying)
+    with (
+        contextlib.closing(Keeper(None)) as keeper,
+        pytest.raises(SystemExit, match="the app did not start: there is no such module"),
+        fleet.Fleet(tmp_path, keeper, apps=1),
+    ):
+        pass

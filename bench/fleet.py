@@ -25,6 +25,7 @@ from proxy.lab.appprocess import MODULE as APP
 from proxy.lab.generator import LoadFault as SideFailed
 from proxy.lab.keeper import Keeper
 from proxy.lab.ordinaryprocess import MODULE as ORDINARY
+from proxy.lab.ports import PORTS
 from proxy.lab.sides import offer
 from proxy.lab.streams import StreamClient
 from proxy.lab.testbed import CLIENT_ID, SERVER_ID, TRUST_DOMAIN, split_cores
@@ -34,7 +35,6 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S = 20.0
 STOP_S = 10.0
 READY_LOOK_S = 0.005
-PORTS = range(20_000, 30_000)  # below the ephemeral range: no client socket can take one between choice and bind
 Address = tuple[str, int]
 
 

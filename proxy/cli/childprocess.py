@@ -6,12 +6,10 @@ the parent alone, which ends its children in the order that it wants. Every wait
 """
 
 import contextlib
-import errno
 import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -32,24 +30,6 @@ _MAX_UNREADABLE = 50  # lines of a traceback that are kept
 
 class NotShown(Exception):  # noqa: N818  # not a fault of the program: a fact did not come to pass
     """What was waited for did not happen; str() is the sentence that says what."""
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody has at this moment. Raises: OSError when the host is not this machine's."""
-    with _bound(host, 0) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether a listener could have this address now. Raises: OSError when something else than its use is wrong."""
-    try:
-        _bound(host, port).close()
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        return False
-    return True
 
 
 def is_ready(admin: Address) -> bool:
@@ -191,18 +171,3 @@ class LoggedProcess:
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens, with what an error says left as it is (socket.create_server adds words of its own)."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        # As the listener will have it: connections that are in TIME_WAIT do not count as use.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

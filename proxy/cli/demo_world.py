@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import yaml
 
-from proxy.cli.childprocess import Address, Line, LoggedProcess, free_port, is_ready
+from proxy.cli.childprocess import Address, Line, LoggedProcess, is_ready
 from proxy.cli.sampleapp import LISTENING, MODULE
 from proxy.lab.keeper import Keeper, uninterrupted
+from proxy.lab.ports import free_port
 from proxy.ops.ownmodule import package_command
 from proxy.tls.authority import Authority
 from proxy.tls.identityfiles import BUNDLE_FILE, CERT_FILE, KEY_FILE, Publication, write_svid

@@ -19,13 +19,7 @@ from typing import TextIO
 
 import yaml
 
-from proxy.cli.childprocess import (
-    LoggedProcess,
-    NotShown,
-    free_port,
-    is_free,
-    is_ready,
-)
+from proxy.cli.childprocess import LoggedProcess, NotShown, is_ready
 from proxy.cli.devstate import DevFault, DevState, Wanted
 from proxy.cli.devwords import curl_lines, host_names
 from proxy.cli.sampleapp import LISTENING, MODULE
@@ -36,6 +30,7 @@ from proxy.core.configfile import ConfigFaults
 from proxy.core.reasons import Rejected
 from proxy.core.spiffe import IdPattern, SpiffeId
 from proxy.lab.keeper import Keeper
+from proxy.lab.ports import free_port, is_free
 from proxy.ops.configsource import read_config_file
 from proxy.ops.ownmodule import package_command, package_environment
 from proxy.tls.identityfiles import write_atomically

@@ -22,6 +22,7 @@ from proxy.lab.ordinaryprocess import MODULE as ORDINARY
 from proxy.lab.peerconfigs import Link, text_of
 from proxy.lab.peers import Peer
 from proxy.lab.plan import Plan
+from proxy.lab.ports import free_port
 from proxy.lab.results import Security
 from proxy.lab.testbed import CLIENT_ID, HOST, TRUST_DOMAIN, Identities, Testbed, wait_for
 from proxy.ops.ownmodule import package_command
@@ -178,7 +179,7 @@ def _listening(
     """Start a program that has to be told its port. Raises: LoadFault"""
     attempt = 0
     while True:
-        listen = HOST, _free_port()
+        listen = HOST, free_port()
         process = bed.start(stem, argv(listen), bed.cores.server)
         try:
             wait_for(partial(_accepting, listen), process, bed.folder / f"{stem}.log", what)
@@ -234,13 +235,6 @@ def check(side: Side, stranger: Stranger, key: str, versions: Sequence[str] = VE
                 continue  # as it should be; that it would have served a good client was seen just before
             raise LoadFault(f"it served a client {who} over TLS {version}: not the same job, so it is not measured")
     return f"refused a client without a certificate and one of another CA, in TLS {' and '.join(versions)}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepting(address: tuple[str, int]) -> tuple[str, int] | None:

@@ -1,8 +1,6 @@
 """Children: their log as data, their deadlines, and their certain end."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.childprocess import LoggedProcess, NotShown, free_port, is_free
+from proxy.cli.childprocess import LoggedProcess, NotShown
 from proxy.ops.ownmodule import package_command, package_environment
-from tests.e2e.waiting import HOST, free_address
 
 TALKS = """
 import json, sys, time
@@ -77,14 +74,3 @@ def test_a_folder_named_as_we_are_is_not_taken_for_us(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout.split()[0]) == (0, "mtls-sidecar")
-
-
-def test_a_port_that_somebody_has_is_not_free() -> None:
-    with socket.create_server(free_address()) as server:
-        assert not is_free(*server.getsockname())
-    assert is_free(HOST, free_port(HOST))
-
-
-def test_an_address_of_another_machine_is_an_error() -> None:
-    with pytest.raises(OSError, match=os.strerror(99)):
-        is_free("192.0.2.1", 443)

@@ -25,7 +25,7 @@ from proxy.lab.appprocess import MODULE as APP
 from proxy.lab.generator import LoadFault as SideFailed
 from proxy.lab.keeper import Keeper
 from proxy.lab.ordinaryprocess import MODULE as ORDINARY
-from proxy.lab.ports import PORTS
+from proxy.lab.ports import PORTS, is_free
 from proxy.lab.sides import offer
 from proxy.lab.streams import StreamClient
 from proxy.lab.testbed import CLIENT_ID, SERVER_ID, TRUST_DOMAIN, split_cores
@@ -155,11 +155,7 @@ class Fleet:
     def free_port(self) -> int:
         """A loopback port that nothing listens on, never given out twice."""
         for port in self.candidates:
-            with socket.socket() as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
+            if is_free("127.0.0.1", port):
                 return port
         raise SideFailed("no free port between 20000 and 29999")
 

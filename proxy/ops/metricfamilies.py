@@ -233,7 +233,8 @@ def expose(collector: Collector, accept: str) -> tuple[str, bytes]:
     Returns: (content type, body)
     """
     # The library would echo any version that the header asks for; it gets one of two fixed words instead.
-    encode, content_type = choose_encoder("application/openmetrics-text; version=1.0.0" * wants_open_metrics(accept))
+    wanted = "application/openmetrics-text; version=1.0.0" if wants_open_metrics(accept) else ""
+    encode, content_type = choose_encoder(wanted)
     return content_type, encode(collector)
 
 
